@@ -1,0 +1,53 @@
+"""Latency and size of one artefact on this machine."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tlkeras.errors import UsageError
+from tlkeras.artefacts import metadata, saved_model, tflite
+
+
+def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
+    """Times an artefact's folder, or a .tflite file, on one sample at a time.
+
+    Returns:
+        {'format', 'bytes', 'runs', 'threads', 'milliseconds': {'median', 'p95', 'min'}}; `threads` None: the runtime's choice.
+
+    Raises:
+        UsageError: when the path is no artefact.
+    """
+    path = Path(artefact)
+    folder = path.parent if path.suffix == ".tflite" else path
+    rng = np.random.default_rng(0)
+    if (folder / tflite.FILE).is_file():
+        contract, _ = metadata.read((folder / tflite.FILE).read_bytes())
+        run = tflite.load(folder, threads)
+        sample = rng.integers(0, 256, (1, *contract["input"]["size"], 3)).astype(np.uint8)
+    elif (folder / saved_model.VERSION / "saved_model.pb").is_file():
+        import tensorflow as tf
+
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        contract = json.loads((folder / "contract.json").read_text("utf8"))
+        run = saved_model.load(folder)
+        sample = [tf.io.encode_jpeg(rng.integers(0, 256, (480, 640, 3)).astype(np.uint8)).numpy()]
+    else:
+        raise UsageError(f"{artefact} is no artefact: expected a folder with {tflite.FILE} or {saved_model.VERSION}/saved_model.pb. Make one with: tlkeras export RUN")
+    for _ in range(3):
+        run(sample)
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        run(sample)
+        times.append(1000 * (time.perf_counter() - began))
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    figures = {"median": float(np.median(times)), "p95": float(np.percentile(times, 95)), "min": float(np.min(times))}
+    return {"format": contract["format"], "bytes": size, "runs": runs, "threads": threads, "milliseconds": figures}
+
+
+def text(found: dict) -> str:
+    ms = found["milliseconds"]
+    return f"{found['format']}: {found['bytes'] / 1e6:.2f} MB; one image: median {ms['median']:.1f} ms, 95 % within {ms['p95']:.1f} ms, fastest {ms['min']:.1f} ms ({found['runs']} runs)"

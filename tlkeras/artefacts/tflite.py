@@ -1,0 +1,149 @@
+"""TFLite (LiteRT): uint8 pixels in, scores out, builtin operators only, labels and contract inside the file.
+
+    tflite           float32                         tflite-dynamic   int8 weights, float32 arithmetic
+    tflite-float16   float16 weights                 tflite-int8      int8 throughout, calibrated on training images
+
+Three things the converter does not refuse and we do: operators of TensorFlow itself ("Flex"), which no stock
+interpreter runs; custom operators; and an "int8" file that computes in float.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from tlkeras.errors import GateError, ModelError, missing_extra
+from tlkeras.progress import quiet_descriptor
+
+FILE = "model.tflite"
+INT8 = "tflite-int8"
+
+
+def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
+    """Writes folder/model.tflite; `calibration` yields uint8 (h, w, 3) images (tflite-int8 only).
+
+    Raises:
+        GateError: when the network cannot be expressed in builtin operators; the text names what is in the way.
+    """
+    from tlkeras.artefacts import metadata
+
+    model = _convert(trained, contract["format"], calibration)
+    refuse_custom_operators(model, contract["format"])
+    answer = trained.answer
+    output = {"name": trained.task.OUTPUT, "description": "One number per class." if answer.get("classes") else "Values in the unit of the data."}
+    files = {}
+    if answer.get("classes"):
+        output["labels"], files["labels.txt"] = "labels.txt", ("\n".join(answer["classes"]) + "\n").encode()
+    names = {"name": contract["name"], "version": contract["tlkeras"], "licence": contract["licence"], "description": f"{contract['task']} with {contract['backbone']}"}
+    image = {"name": "pixels", "kind": "image", "description": f"RGB, {contract['input']['size'][0]}x{contract['input']['size'][1]}, 0..255."}
+    path = folder / FILE
+    described = {**contract, **names, "inputs": {"pixels": image}, "outputs": {trained.task.OUTPUT: output}}
+    try:
+        path.write_bytes(metadata.embed(model, described, files))
+    except ModelError as e:
+        raise GateError(f"{contract['format']}: {e}") from e
+    return path
+
+
+def _convert(trained, form: str, calibration) -> bytes:
+    import tempfile
+
+    import tensorflow as tf
+
+    from tlkeras.artefacts import saved_model
+
+    model, task, answer, size = trained.network.model, trained.task, trained.answer, trained.network.pixels.size
+    # The converter itself turns a float input into a uint8 one when everything is quantised; a cast in the
+    # graph would leave that file computing in float.
+    dtype = tf.float32 if form == INT8 else tf.uint8
+
+    @tf.function(input_signature=[tf.TensorSpec([1, *size, 3], dtype, name="pixels")])
+    def forward(pixels):
+        return {task.OUTPUT: task.finish(model(tf.cast(pixels, tf.float32), training=False), answer)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model.save(model, folder, serving_default=forward)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if form != "tflite":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if form == "tflite-float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if form == INT8:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.representative_dataset = lambda: _examples(calibration, size)
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+        try:
+            with quiet_descriptor():
+                return converter.convert()
+        except Exception as e:  # the converter raises bare Exception and several private classes
+            raise GateError(f"{form}: the network cannot be converted to builtin operators.\n  {_short(e)}\nLeave this format out of `export`, or choose another backbone.") from e
+
+
+def _examples(images, size):
+    """Float images for calibration. One pixel of the first is black and one white, so that the input's range
+    is 0..255 and its uint8 values are the pixels themselves."""
+    for n, image in enumerate(images if images is not None else np.random.default_rng(0).integers(0, 256, (8, *size, 3))):
+        image = np.array(image, np.float32)
+        if n == 0:
+            image[0, 0], image[0, 1] = 0.0, 255.0
+        yield [image[None]]
+
+
+def _short(error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "op" in line.lower() and ("not" in line or "Flex" in line or "custom" in line)]
+    return (telling or lines or [type(error).__name__])[0][:300]
+
+
+def refuse_custom_operators(model: bytes, form: str) -> None:
+    """Looks at every operator of a .tflite file without running it.
+
+    Raises:
+        GateError: for Flex and custom operators; for tflite-int8 also when convolutions or products are float.
+    """
+    try:
+        from ai_edge_litert import schema_py_generated as schema
+    except ImportError as e:
+        raise missing_extra("ai-edge-litert", "tflite") from e
+
+    flat = schema.Model.GetRootAsModel(model, 0)
+    codes = [flat.OperatorCodes(i) for i in range(flat.OperatorCodesLength())]
+    if custom := sorted({c.CustomCode().decode() for c in codes if c.CustomCode()}):
+        raise GateError(f"{form}: the file needs operators that the stock interpreter does not have: {', '.join(custom)}. Leave this format out of `export`, or choose another backbone.")
+    if form != INT8:
+        return
+    builtin = schema.BuiltinOperator
+    heavy = {builtin.CONV_2D, builtin.DEPTHWISE_CONV_2D, builtin.FULLY_CONNECTED, builtin.BATCH_MATMUL}
+    graph = flat.Subgraphs(0)
+    for i in range(graph.OperatorsLength()):
+        op = graph.Operators(i)
+        code = codes[op.OpcodeIndex()]
+        if max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) in heavy and graph.Tensors(op.Inputs(0)).Type() == schema.TensorType.FLOAT32:
+            raise GateError(f"{form}: operator {i} computes in float32, so the file is not int8 throughout. Use tflite-dynamic for this network.")
+
+
+def load(folder: Path, threads: int | None = None):
+    """Returns `f(uint8 (n, h, w, 3)) -> {name: float array}` that runs the artefact in ai-edge-litert.
+
+    Raises:
+        MachineError: when ai-edge-litert is not installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as e:
+        raise missing_extra("ai-edge-litert", "tflite") from e
+
+    interpreter = Interpreter(model_path=str(folder / FILE), num_threads=threads)
+    signature = interpreter.get_signature_runner()
+    details = signature.get_output_details()
+
+    def run(batch):
+        rows = [signature(pixels=image[None]) for image in batch]
+        out = {}
+        for name, detail in details.items():
+            scale, zero = detail["quantization"]
+            values = np.concatenate([row[name] for row in rows]).astype(np.float32)
+            out[name] = (values - zero) * scale if scale else values
+        return out
+
+    return run

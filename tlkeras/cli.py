@@ -1,0 +1,364 @@
+"""The command line: a verb is a name, a few options and a call. TensorFlow is imported inside the bodies only.
+
+stdout is the result, stderr the log. `--json` gives one envelope on every verb:
+{"schema": 1, "verb", "ok", "data", "next"} or {"schema": 1, "verb", "ok": false, "error": {...}}.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tlkeras import __version__
+from tlkeras.errors import TlkerasError
+
+PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb gives back: data for --json, text for people, and the command that comes next."""
+
+    data: object
+    text: str = ""
+    next: str = ""
+    exit_code: int = 0
+
+
+class InOrder(click.Group):
+    """Lists its commands in the order of use, which is the order they are written down in."""
+
+    def list_commands(self, ctx):
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TLKERAS", "max_content_width": 110}, no_args_is_help=True)
+@click.version_option(__version__)
+def main() -> None:
+    """Adapt a pretrained model to your own data, and deploy it.
+
+    \b
+    A first model:   tlkeras train PHOTOS      (a folder with one folder of images per class)
+                     tlkeras serve saved_models/PHOTOS
+    """
+
+
+def verb(name: str, tensorflow: bool = True):
+    """Makes a function that returns an Answer into a command with --json, error handling and exit codes."""
+
+    def make(body):
+        @main.command(name, help=body.__doc__)
+        @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+        @functools.wraps(body)
+        def command(as_json, **options):
+            try:
+                if tensorflow:
+                    _import_tensorflow_quietly()
+                answer = body(**options)
+            except TlkerasError as e:
+                _log_traceback(options)
+                _fail(name, as_json, e.exit_code, type(e).__name__, str(e))
+            except KeyboardInterrupt:
+                _fail(name, as_json, 130, "Interrupted", "Interrupted. A run goes on with: tlkeras train --resume RUN")
+            except Exception as e:
+                where = _log_traceback(options)
+                if not where:
+                    traceback.print_exc()
+                _fail(name, as_json, 1, type(e).__name__, f"{e}\nThis is a mistake in tlkeras, not yours." + (f" The traceback is in {where}" if where else ""))
+            if as_json:
+                click.echo(json.dumps({"schema": 1, "verb": name, "ok": not answer.exit_code, "data": answer.data, "next": answer.next}, default=str, ensure_ascii=False))
+            else:
+                click.echo(answer.text.rstrip("\n"))
+                if answer.next:
+                    click.echo(f"\nNext: {answer.next}")
+            sys.exit(answer.exit_code)
+
+        return command
+
+    return make
+
+
+def _fail(name: str, as_json: bool, code: int, kind: str, text: str) -> None:
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "verb": name, "ok": False, "error": {"kind": kind, "message": text, "exit_code": code}}, ensure_ascii=False))
+    click.echo(f"{kind}: {text}", err=True)
+    sys.exit(code)
+
+
+def _log_traceback(options: dict) -> str:
+    """Appends the traceback to error.log of the run folder that the options name; returns its path, or ''."""
+    folder = options.get("run") or options.get("out")
+    if options.get("resume"):
+        folder = options.get("config")
+    if folder and (Path(folder) / "config.yaml").is_file():
+        with contextlib.suppress(OSError), (Path(folder) / "error.log").open("a", encoding="utf8") as f:
+            f.write(traceback.format_exc() + "\n")
+            return str(Path(folder) / "error.log")
+    if os.environ.get("TLKERAS_DEBUG"):
+        traceback.print_exc()
+    return ""
+
+
+def _import_tensorflow_quietly() -> None:
+    from tlkeras.progress import quiet_descriptor
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_descriptor():
+        import tensorflow as tf
+
+        tf.constant(0)
+
+
+# ---------------------------------------------------------------------- completion, without TensorFlow
+def _complete_backbone(ctx, param, incomplete):
+    from tlkeras import backbones
+
+    return [n for n in backbones.catalogue() if n.startswith(incomplete)]
+
+
+def _complete_run(ctx, param, incomplete):
+    return [str(p.parent) for p in sorted(Path("saved_models").glob("*/config.yaml")) if str(p.parent).startswith(incomplete)] or [
+        str(p) for p in sorted(Path().glob(incomplete + "*"))
+    ]
+
+
+def _complete_format(ctx, param, incomplete):
+    from tlkeras.configure import FORMATS
+
+    return [f for f in FORMATS if f.startswith(incomplete)]
+
+
+def _complete_set(ctx, param, incomplete):
+    """Config keys; behind train.phases.N.train= also the blocks of the config's backbone."""
+    from tlkeras import backbones, configure
+    from tlkeras.config import Config, fields
+
+    key, equals, value = incomplete.partition("=")
+    if not equals:
+        names = [f"{s}.{f}=" for s in ("data", "backbone", "augment", "train", "export") for f in fields(Config, (s,))]
+        return [n for n in names if n.startswith(incomplete)]
+    if key == "backbone.name":
+        return [f"{key}={n}" for n in backbones.catalogue() if n.startswith(value)]
+    if key.endswith((".train", ".batchnorm", ".rates")):
+        with contextlib.suppress(TlkerasError, KeyError):
+            blocks = backbones.get(configure.load(ctx.params["config"])[0].backbone.name).blocks
+            return [f"{key}={b}" for b in [*(b for b, _ in blocks), "head", "all"] if b.startswith(value)] if not callable(blocks) else []
+    return []
+
+
+def _config_argument(f):
+    f = click.option("-s", "--set", "sets", multiple=True, metavar="KEY=VALUE", shell_complete=_complete_set, help="Override a value: -s train.phases.0.epochs=3")(f)
+    return click.argument("config", type=PATH)(f)
+
+
+run_argument = click.argument("run", type=PATH, shell_complete=_complete_run)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+offline_option = click.option("--offline", is_flag=True, help="Touch no network; what is missing is an error.")
+
+
+# ---------------------------------------------------------------------- the verbs
+@verb("doctor")
+def doctor():
+    """Is this machine ready? Takes one real training step and names what is missing."""
+    from tlkeras import health
+
+    found = health.doctor()
+    return Answer(found, health.text(found), "tlkeras init DATA" if found["ok"] else "", 0 if found["ok"] else 4)
+
+
+@verb("init", tensorflow=False)
+@click.argument("data", type=PATH)
+@click.option("-o", "--out", type=PATH, help="File to write; default: DATA's name with .yaml.")
+@click.option("--backbone", default="efficientnet_lite0", show_default=True, shell_complete=_complete_backbone)
+@click.option("--weights", default="pretrained", show_default=True)
+def init(data, out, backbone, weights):
+    """Looks at DATA and writes a config that runs as it is."""
+    from tlkeras import configure
+
+    path = configure.init(data, out, backbone, weights)
+    return Answer({"config": str(path)}, f"{path.read_text('utf8')}\nWritten to {path}", f"tlkeras train {path}")
+
+
+@verb("backbones", tensorflow=False)
+@click.argument("name", required=False, shell_complete=_complete_backbone)
+@click.option("--family", help="Only this family.")
+def backbones(name, family):
+    """The catalogue; with NAME: blocks, parameters, FLOPs, input, licence."""
+    from tlkeras.backbones import listing
+
+    if name:
+        _import_tensorflow_quietly()
+        found = listing.one(name)
+        return Answer(found, listing.one_text(found), f"tlkeras init DATA --backbone {name}")
+    rows = listing.rows(family)
+    return Answer(rows, listing.rows_text(rows), "tlkeras backbones NAME")
+
+
+@main.group("config", context_settings={"help_option_names": ["-h", "--help"]})
+def config_group() -> None:
+    """Check a config, write it out in full, or print its JSON Schema."""
+
+
+def _config_verb(name: str):
+    def make(body):
+        command = verb(f"config {name}", tensorflow=False)(body)
+        main.commands.pop(f"config {name}")
+        command.name = name
+        config_group.add_command(command)
+        return command
+
+    return make
+
+
+@_config_verb("check")
+@_config_argument
+def config_check(config, sets):
+    """Lists every mistake of CONFIG with its place."""
+    from tlkeras import configure
+
+    configure.load(config, sets)
+    return Answer({"config": str(config)}, f"{config}: no mistakes.", f"tlkeras plan {config}")
+
+
+@_config_verb("render")
+@_config_argument
+def config_render(config, sets):
+    """CONFIG with every default filled in, and where each value comes from."""
+    from tlkeras import configure
+    from tlkeras.config import render
+
+    cfg, origin = configure.load(config, sets)
+    return Answer(cfg.model_dump(mode="json"), render(cfg, origin))
+
+
+@_config_verb("schema")
+def config_schema():
+    """The JSON Schema of a config, for editors."""
+    from tlkeras import configure
+    from tlkeras.config import schema
+
+    made = schema(configure.vocabulary())
+    return Answer(made, json.dumps(made, indent=1))
+
+
+@verb("plan")
+@_config_argument
+@offline_option
+def plan(config, sets, offline):
+    """Per phase and block: frozen or trained, learning rate, parameters."""
+    from tlkeras import plans
+
+    found = plans.plan(config, sets, offline=offline)
+    return Answer(found, plans.text(found), f"tlkeras train {config}")
+
+
+@verb("train")
+@_config_argument
+@click.option("-o", "--out", type=PATH, help="Run folder; default: saved_models/NAME. A run is never overwritten.")
+@click.option("--resume", is_flag=True, help="CONFIG is a run folder: go on after its last checkpoint.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="gpu fails where there is none.")
+@offline_option
+@quiet_option
+def train(config, sets, out, resume, device, offline, quiet):
+    """Trains CONFIG, or a config made for the folder or table of data that CONFIG is."""
+    from tlkeras import evaluation, run, training
+
+    sets = (*sets, f"train.device={device}") if device else sets
+    made = training.train(config, out, sets, resume, offline, quiet)
+    last = evaluation.last_epoch(made)
+    text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in last.items())}" if last else "")
+    return Answer({"run": str(made.folder), "last": last, "audit": run.read_json(made.audit)["rows"]}, text, f"tlkeras evaluate {made.folder}")
+
+
+@verb("evaluate")
+@run_argument
+@click.option("--split", default="test", show_default=True, type=click.Choice(["test", "val", "train"]))
+@click.option("--data", type=PATH, help="Other labelled data instead of a split.")
+@click.option("--batch", default=32, show_default=True)
+@quiet_option
+def evaluate(run, split, data, batch, quiet):
+    """Metrics on the held-out split, with confidence intervals."""
+    from tlkeras import evaluation
+
+    result = evaluation.evaluate(run, split, data, batch, quiet)
+    return Answer(result, evaluation.text(result), f"tlkeras report {run}, or: tlkeras export {run}")
+
+
+@verb("predict")
+@run_argument
+@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.option("--batch", default=32, show_default=True)
+@quiet_option
+def predict(run, files, batch, quiet):
+    """Labels and scores for FILES and folders of them."""
+    from tlkeras import evaluation
+
+    answers = evaluation.predict(run, files, batch, quiet)
+    failed = sum("error" in a for a in answers)
+    text = "\n".join(evaluation.answer_line(a) for a in answers) + (f"\n{failed} of {len(answers)} files could not be read." if failed else "")
+    return Answer(answers, text, exit_code=3 if failed else 0)
+
+
+@verb("report")
+@run_argument
+@quiet_option
+def report(run, quiet):
+    """Writes RUN/report.html: one self-contained page."""
+    from tlkeras import reports
+
+    path = reports.report(run)
+    return Answer({"report": str(path)}, f"Written to {path}", f"tlkeras export {run}")
+
+
+@verb("export")
+@click.argument("run", type=PATH, shell_complete=_complete_run)
+@click.option("--to", multiple=True, shell_complete=_complete_format, help="Format, repeatable; default: those of the config.")
+@click.option("--max-drop", type=float, help="Largest drop of the main metric; default: the config's.")
+@click.option("--check", is_flag=True, help="RUN is a config: convert its untrained network only.")
+@quiet_option
+def export(run, to, max_drop, check, quiet):
+    """Writes SavedModel and TFLite, each proven on the held-out files before it is kept."""
+    from tlkeras import artefacts
+
+    if check:
+        forms = artefacts.check(run, to, quiet=quiet)
+        return Answer(forms, f"{run}: converts to {', '.join(forms)}.", f"tlkeras train {run}")
+    rows = artefacts.export(run, to, max_drop, quiet)
+    following = f"tlkeras serve {run}" if any(r["format"] == "saved_model" for r in rows) else f"tlkeras bench {rows[0]['path']}"
+    return Answer(rows, artefacts.text(rows), following)
+
+
+@verb("bench")
+@click.argument("artefact", type=PATH)
+@click.option("--runs", default=100, show_default=True)
+@click.option("--threads", type=int, help="Threads of the interpreter; default: its own.")
+def bench(artefact, runs, threads):
+    """Latency and size of an exported artefact on this machine."""
+    from tlkeras.artefacts import bench as room
+
+    found = room.bench(artefact, runs, threads)
+    return Answer(found, room.text(found))
+
+
+@verb("serve")
+@click.argument("run", type=PATH, shell_complete=_complete_run)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8501, show_default=True)
+@click.option("--name", help="Name of the model in the address; default: the config's.")
+@click.option("--insecure", is_flag=True, help="Allow a host that others can reach; there is no password yet.")
+def serve(run, host, port, name, insecure):
+    """Answers TensorFlow Serving's REST protocol, and a page to try the model on."""
+    from tlkeras import server
+
+    server.serve(run, host=host, port=port, name=name, insecure=insecure)
+    return Answer(None)
+
+
+if __name__ == "__main__":
+    main()

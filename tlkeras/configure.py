@@ -1,0 +1,120 @@
+"""From what a user hands in (a config, a folder of data) to a config that can be run."""
+
+from pathlib import Path
+
+from tlkeras import backbones, config, recipe, tasks
+from tlkeras.config.document import quoted, word
+from tlkeras.errors import UsageError
+from tlkeras.run import write_text
+
+# Known here, not read from the export room, which lies above this one.
+FORMATS = ("saved_model", "tflite", "tflite-float16", "tflite-dynamic", "tflite-int8")
+
+
+def vocabulary() -> config.Vocabulary:
+    return config.Vocabulary(tasks.options(), backbones.catalogue(), FORMATS)
+
+
+def load(path, sets=()):
+    """Reads a config with every name checked: (Config, origin); see config.read."""
+    return config.read(path, sets, vocabulary())
+
+
+def phases(cfg: config.Config, samples: int, blocks: int):
+    """The phases of a config: its own, or those of its recipe for this many training samples."""
+    return cfg.train.phases or recipe.phases(cfg.train.recipe, samples, cfg.train.batch, blocks)
+
+
+TEMPLATE = """\
+# Adapts {backbone} to {data}.
+# Run:    tlkeras train {out}
+# Then:   tlkeras evaluate saved_models/{name}
+# Keys and values: tlkeras config schema; what a run will do: tlkeras plan {out}
+task: {task}
+data:
+  path: {path}
+{columns}  val: 0.2    # held out to steer training; 0 where the data has its own split
+  test: 0.2   # held out to judge the result
+{found}backbone:
+  name: {backbone}   # others: tlkeras backbones
+  weights: {weights}
+augment:
+  flip: horizontal   # not for text, digits or signs
+  crop: 0.9          # smaller cuts more away and helps longer training
+train:
+  batch: 32          # more needs more memory
+  phases:            # sized for {n} training samples
+{phases}export: [saved_model, tflite]
+"""
+
+
+def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "pretrained") -> Path:
+    """Looks at a folder or table and writes a commented config that runs as it is; returns its path.
+
+    Raises:
+        UsageError: when `out` exists.
+        DataError: when the data cannot be read.
+    """
+    from tlkeras.data import sources
+    from tlkeras.data.scan import printed
+
+    record = backbones.get(backbone)
+    path = Path(data)
+    out = Path(out) if out else Path(f"{config.slug(path.stem)}.yaml")
+    if out.exists():
+        raise UsageError(f"{out} exists already and is not overwritten. Choose another name with -o, or run it: tlkeras train {out}")
+    task, columns, section = _look(path)
+    samples = sources.read(section)
+    stated = {s for s in samples.splits if s}
+    train = sum(s in (None, "train") for s in samples.splits)
+    train -= round(train * (0.2 * ("val" not in stated) + 0.2 * ("test" not in stated)))
+    blocks = len(record.blocks) if not callable(record.blocks) else 5
+    lines = []
+    for p in recipe.phases("fine_tune", train, 32, blocks):
+        extra = "".join(f", {k}: {getattr(p, k):g}" for k in ("layer_decay", "weight_decay") if getattr(p, k) != type(p).model_fields[k].default)
+        lines.append(f"    - {{name: {p.name}, train: [{', '.join(p.train)}], epochs: {p.epochs}, learning_rate: {p.learning_rate:g}{extra}}}\n".replace("blocks[-", '"blocks[-').replace(":]", ':]"'))
+    found = ""
+    if task == "image-classification":
+        from collections import Counter
+
+        counts = Counter(map(str, samples.labels))
+        listed = ", ".join(f"{printed(c)} {n}" for c, n in sorted(counts.items())[:12]) + (", ..." if len(counts) > 12 else "")
+        found = f"  # found: {len(samples)} images in {len(counts)} classes: {listed}\n"
+    text = TEMPLATE.format(
+        backbone=backbone, data=printed(path), out=printed(out), name=config.slug(out.stem), task=task, path=quoted(str(path)), columns=columns,
+        found=found, weights=weights if weights == "null" else word(weights), n=train, phases="".join(lines),
+    )
+    write_text(out, text)
+    return out
+
+
+def _look(path: Path):
+    """Task, YAML lines of columns and a Data section for a folder or table."""
+    if path.suffix.lower() not in (".csv", ".tsv", ".parquet"):
+        return "image-classification", "", config.Data(path=str(path))
+    from tlkeras.data import sources
+
+    rows, _ = sources.columns(path)
+    names = list(rows)
+    image = next((n for n in names if any(str(v).lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")) for v in rows[n][:20])), None)
+    rest = [n for n in names if n != image]
+    if image is None or not rest:
+        raise UsageError(f"{path}: expected a column of image paths and one of labels; it has: {', '.join(names)}. Write a config by hand: docs/configs.md")
+    label = "label" if "label" in rest else next((n for n in rest if n.lower() not in ("split", "group", "id")), rest[0])
+    numbers = all(_is_number(v) for v in rows[label]) and len(set(rows[label])) > 20
+    task = "image-regression" if numbers else "image-classification"
+    columns = f"  image: {word(image)}\n  label: {word(label)}\n"
+    section = {"image": image, "label": label}
+    for n in rest:
+        if n.lower() in ("split", "group"):
+            columns += f"  {n.lower()}: {word(n)}\n"
+            section[n.lower()] = n
+    return task, columns, config.Data(path=str(path), **section)
+
+
+def _is_number(cell) -> bool:
+    try:
+        float(cell)
+    except (ValueError, TypeError):  # TypeError: a cell of several values
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""Images: bytes to pixels, and pixels to what a backbone reads.
+
+`decode` and `resize` are pure TensorFlow, shared by training, SavedModel, server and command line, and run
+outside the model: Keras' own Resizing layer makes an exported model run in training mode. They end in uint8,
+so that training, SavedModel and TFLite see the same pixels. `normalise` is the part inside the model.
+
+What decoding leaves out: colour profiles and gamma are ignored, and orientation is read from JPEG alone.
+"""
+
+import functools
+
+import numpy as np
+
+from tlkeras.backbones import Pixels
+
+
+def decode(contents):
+    """Decodes an image file: scalar string tensor -> uint8 (height, width, 3), RGB, upright.
+
+    The format is taken from the bytes. Alpha is composited over white, a JPEG's EXIF orientation is applied,
+    and of an animation the first frame is used. The same in eager mode, in tf.data and in a SavedModel.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when the bytes are no image of these formats or damaged, or when the
+            header says more than 50 megapixels, which is found out before a pixel is decoded.
+    """
+    return _decoder()(contents)
+
+
+@functools.cache
+def _decoder():
+    import tensorflow as tf
+
+    from tlkeras.data import formats
+
+    # Compiled in eager mode too: walking through the blocks of a file operation by operation would be slow.
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    def decode(contents):
+        # The decoders have CPU kernels only; without this the arithmetic on headers would go to a GPU and back.
+        with tf.device("CPU:0"):
+            data = formats.padded(contents)
+            jpeg = tf.reduce_all(data[:3] == [0xFF, 0xD8, 0xFF])
+            image = tf.cond(jpeg, lambda: formats.jpeg(contents, data), lambda: formats.separate(formats.other)(contents, data))
+            return tf.ensure_shape(image, (None, None, 3))
+
+    return decode
+
+
+def resize(image, pixels: Pixels, size: tuple[int, int] | None = None):
+    """Brings an image to a backbone's size: uint8 (h, w, 3) -> uint8 (height, width, 3).
+
+    Without `pixels.crop` the whole image is squashed to the size. With it the image is resized until its
+    shorter side is int(size / crop), its shape kept, and the centre is cut out.
+
+    Args:
+        pixels: the backbone's contract.
+        size: (height, width) instead of `pixels.size`.
+    """
+    import tensorflow as tf
+
+    height, width = size or pixels.size
+    with tf.device("CPU:0"):
+        if pixels.crop is None:
+            image = tf.image.resize(image, (height, width), method=pixels.interpolation, antialias=True)
+        else:
+            image = _resize_and_crop(image, height, width, pixels.crop, pixels.interpolation)
+        image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+        return tf.ensure_shape(image, (height, width, 3))
+
+
+def _resize_and_crop(image, height, width, crop, interpolation):
+    """Computes the centre alone: resizing 1 x 100,000 pixels to a shorter side of 256 first would take 79 GB."""
+    import tensorflow as tf
+
+    inner = tf.constant((height, width), tf.float64)
+    shape = tf.cast(tf.shape(image)[:2], tf.float64)
+    factor = tf.reduce_max(tf.constant((int(height / crop), int(width / crop)), tf.float64) / shape)
+    # The epsilon keeps 256.0 from becoming 255 by the rounding of a quotient.
+    outer = tf.maximum(tf.floor(shape * factor + 1e-6), inner)
+    offset = (outer - inner) // 2
+    kernels = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos3": "lanczos3"}
+    if interpolation in kernels:
+        return tf.raw_ops.ScaleAndTranslate(
+            images=image[None],
+            size=(height, width),
+            scale=tf.cast(outer / shape, tf.float32),
+            translation=tf.cast(-offset, tf.float32),
+            kernel_type=kernels[interpolation],
+            antialias=True,
+        )[0]
+    # 'nearest' and 'area' have no such op: cut the pixels under the centre out first.
+    start = tf.cast(tf.floor(offset * shape / outer), tf.int32)
+    stop = tf.cast(tf.math.ceil((offset + inner) * shape / outer), tf.int32)
+    return tf.image.resize(image[start[0] : stop[0], start[1] : stop[1]], (height, width), method=interpolation)
+
+
+def normalise(x, pixels: Pixels):
+    """Applies a backbone's `x * scale + offset` inside a model: KerasTensor (B, h, w, 3) of 0..255 -> float32.
+
+    BGR first where the contract says so. float32 whatever the precision policy: 8 bits of bfloat16 hold no
+    pixel. Returns `x` itself where the contract asks for nothing.
+    """
+    import keras
+
+    if pixels.channels == "bgr":
+        x = keras.ops.flip(x, axis=-1)
+    if set(pixels.scale) == {1.0} and set(pixels.offset) == {0.0}:
+        return x
+    scale, offset = (v[0] if len(set(v)) == 1 else list(v) for v in (pixels.scale, pixels.offset))
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name="normalise")(x)
+
+
+def fingerprint(contents):
+    """FarmHash64 of a file modulo 2**63 - 1: string tensor -> int64, the same on every machine.
+
+    Cheap enough to be computed again with every read, so that a file that changed since the scan is noticed.
+    """
+    import tensorflow as tf
+
+    return tf.strings.to_hash_bucket_fast(contents, 2**63 - 1)

@@ -1,0 +1,259 @@
+"""The plan: per phase and block, frozen or trained, learning-rate factor and BatchNorm mode. Written as data,
+applied to every leaf, and audited afterwards by comparing tensors.
+"""
+
+import fnmatch
+import hashlib
+import math
+import re
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from tlkeras.config import Phase
+from tlkeras.errors import PlanError, TlkerasError, nearest
+from tlkeras.network import HEAD, Network
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    block: str
+    trained: bool
+    factor: float
+    batchnorm: str
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    phase: Phase
+    blocks: tuple[BlockPlan, ...]
+
+    @property
+    def trained(self) -> list[str]:
+        return [b.block for b in self.blocks if b.trained]
+
+
+def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> list[PhasePlan]:
+    """Works out every phase for a backbone with these blocks (the head last).
+
+    `origin(path)` gives the place of a config value; see config.read.
+
+    Raises:
+        PlanError: for every name that matches no block, with the names that exist.
+    """
+    mistakes, made = [], []
+    for i, phase in enumerate(phases):
+
+        def chosen(patterns, key, i=i, phase=phase):
+            found = set()
+            for pattern in patterns:
+                names = select(pattern, blocks)
+                if not names:
+                    place = origin(("train", "phases", i, key)) if origin else ""
+                    here = f"\n  {place}" if place and place != "default" else ""
+                    mistakes.append(
+                        f"phase {phase.name!r} {'trains' if key == 'train' else 'names in ' + key} {pattern!r}, which {backbone} does not have."
+                        f"\n  It has: {' '.join(b for b in blocks if b != HEAD)}, and head.{nearest(pattern, blocks)}{here}"
+                    )
+                found |= set(names)
+            return found
+
+        trained = chosen(phase.train, "train")
+        rates = {b: f for pattern, f in phase.rates.items() for b in chosen([pattern], "rates")}
+        modes = phase.batchnorm if isinstance(phase.batchnorm, dict) else {"all": phase.batchnorm}
+        batchnorm = {b: mode for pattern, mode in modes.items() for b in chosen([pattern], "batchnorm")}
+        if idle := sorted((set(rates) if phase.rates else set()) - trained):
+            mistakes.append(f"phase {phase.name!r} gives a rate to {', '.join(idle)}, which it does not train. Train these blocks or take their rate out.")
+        depth = {b: len(blocks) - 1 - n for n, b in enumerate(blocks)}
+        rows = tuple(
+            BlockPlan(b, b in trained, rates.get(b, phase.layer_decay ** depth[b]) if b in trained else 0.0, batchnorm.get(b, "frozen") if b in trained else "frozen")
+            for b in blocks
+        )
+        made.append(PhasePlan(phase, rows))
+    if mistakes:
+        raise PlanError(*mistakes)
+    return made
+
+
+def select(pattern: str, blocks: list[str]) -> list[str]:
+    """The blocks that a pattern names: a name, a glob, 'a..b', 'blocks[-2:]' (without the head), or 'all'."""
+    body = [b for b in blocks if b != HEAD]
+    if pattern == "all":
+        return list(blocks)
+    if found := re.fullmatch(r"blocks\[(-?\d+)?(:)?(-?\d+)?\]", pattern):
+        start, colon, stop = found.groups()
+        start, stop = (int(start) if start else None), (int(stop) if stop else None)
+        if not colon:
+            return body[start : start + 1 or None] if start is not None and -len(body) <= start < len(body) else []
+        return body[start:stop]
+    if found := re.fullmatch(r"(.+?)\.\.(.+)", pattern):
+        first, last = found.groups()
+        if first in blocks and last in blocks and blocks.index(first) <= blocks.index(last):
+            return blocks[blocks.index(first) : blocks.index(last) + 1]
+        return []
+    return [b for b in blocks if fnmatch.fnmatchcase(b, pattern)]
+
+
+def apply(network: Network, plan: PhasePlan) -> None:
+    """Sets every flag of the network. The caller compiles afterwards: Keras fixes what is trained at compile
+    time and says nothing about later changes (docs/decisions/0002).
+
+    Raises:
+        PlanError: when nothing would be trained.
+    """
+    import keras
+
+    # The parent stays True: with a parent set to False its children report True and nothing trains.
+    network.model.trainable = True
+    for row in plan.blocks:
+        for layer in network.blocks[row.block]:
+            layer.trainable = row.trained
+            for inner in layer._flatten_layers():
+                # Calling a backbone with training=False does not hold BatchNorm's statistics under fit; only the
+                # layer's own flag does.
+                if row.trained and isinstance(inner, keras.layers.BatchNormalization):
+                    inner.trainable = row.batchnorm != "frozen"
+                    if row.batchnorm == "adapt":
+                        for affine in (inner.gamma, inner.beta):
+                            if affine is not None:
+                                affine.trainable = False
+    if not network.model.trainable_weights:
+        raise PlanError(f"phase {plan.phase.name!r} trains {', '.join(plan.trained) or 'nothing'}, which holds no weight that can move. Train the head or another block.")
+
+
+def optimizer(network: Network, plan: PhasePlan, steps: int):
+    """The optimizer of a phase of `steps` steps: one per learning-rate factor, behind Keras' MultiOptimizer.
+
+    Each has its own schedule, so that decoupled weight decay scales with the block's rate too.
+    """
+    import keras
+
+    phase = plan.phase
+    groups: dict[float, list[str]] = {}
+    for row in plan.blocks:
+        if row.trained:
+            groups.setdefault(row.factor, []).extend(v.path for layer in network.blocks[row.block] for v in layer.trainable_weights)
+    groups = {factor: paths for factor, paths in groups.items() if paths}
+    made = {}
+    for factor, paths in groups.items():
+        one = keras.optimizers.get({"class_name": phase.optimizer, "config": {}})
+        settings = one.get_config() | {"learning_rate": 0.0, "weight_decay": phase.weight_decay or None, "clipnorm": None, "global_clipnorm": phase.clip_norm}
+        if phase.optimizer == "adamw":
+            settings["weight_decay"] = phase.weight_decay
+        if phase.optimizer == "sgd":
+            settings |= {"momentum": 0.9, "nesterov": True}
+        one = type(one).from_config(settings)
+        one.learning_rate = schedule(phase.schedule, phase.learning_rate * factor, steps, round(phase.warmup * steps))
+        one.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embedding"])
+        made["|".join(map(re.escape, paths))] = one
+    if len(made) == 1:
+        return next(iter(made.values()))
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(next(iter(made.values())), made))
+
+
+def schedule(kind: str, peak: float, steps: int, warmup: int):
+    """A learning rate that rises linearly over `warmup` steps to `peak`, then stays ('constant') or falls to 0
+    at `steps` along a line ('linear') or half a cosine ('cosine', Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+    import keras
+    from keras import ops
+
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            step = ops.cast(step, "float32")
+            gone = ops.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+            fall = {"constant": ops.ones_like(gone), "linear": 1 - gone, "cosine": 0.5 * (1 + ops.cos(math.pi * gone))}[kind]
+            return peak * fall * ops.minimum(1.0, (step + 1) / max(warmup, 1))
+
+    return Schedule()
+
+
+def digests(network: Network) -> dict[str, list[str]]:
+    """A hash of every tensor, by block."""
+    return {b: [hashlib.sha256(np.ascontiguousarray(v.numpy()).tobytes()).hexdigest() for v in network.variables(b)] for b in network.blocks}
+
+
+def audit(network: Network, plan: PhasePlan, before: dict, after: dict) -> list[dict]:
+    """Compares tensors before and after a phase with what the plan allowed: a row per block.
+
+    Raises:
+        TlkerasError: when a tensor moved that the plan froze, or a trained block did not move.
+    """
+    import keras
+
+    rows, wrong = [], []
+    for row in plan.blocks:
+        allowed = {v.path for layer in network.blocks[row.block] for v in layer.trainable_weights}
+        for layer in network.blocks[row.block]:
+            for inner in layer._flatten_layers():
+                if isinstance(inner, keras.layers.BatchNormalization) and inner.trainable:
+                    allowed |= {inner.moving_mean.path, inner.moving_variance.path}
+        names = [v.path for v in network.variables(row.block)]
+        moved = [n for n, a, b in zip(names, before[row.block], after[row.block], strict=True) if a != b]
+        if stray := [n for n in moved if n not in allowed]:
+            wrong.append(f"{row.block}: {len(stray)} frozen tensors moved, e.g. {stray[0]}")
+        if row.trained and allowed and not moved:
+            wrong.append(f"{row.block}: planned to train, but none of its {len(names)} tensors moved")
+        rows.append({"phase": plan.phase.name, "block": row.block, "trained": row.trained, "tensors": len(names), "moved": len(moved)})
+    if wrong:
+        raise TlkerasError(f"The audit of phase {plan.phase.name!r} failed:\n  " + "\n  ".join(wrong))
+    return rows
+
+
+def table(network: Network, phase_plans: list[PhasePlan]) -> list[dict]:
+    """The plan as rows for people and for plan.json: flag, rate, BatchNorm mode and parameters per block."""
+    out = []
+    for plan in phase_plans:
+        apply(network, plan)
+        for row in plan.blocks:
+            out.append(
+                {
+                    "phase": plan.phase.name,
+                    **asdict(row),
+                    "learning_rate": plan.phase.learning_rate * row.factor,
+                    "parameters": network.parameters(row.block),
+                    "trainable": network.parameters(row.block, trainable=True),
+                }
+            )
+    return out
+
+
+def plan(path, sets=(), offline: bool = False) -> list[dict]:
+    """Works out what a config would do, without training: a row per phase and block.
+
+    Raises:
+        ConfigError, PlanError: with every mistake.
+    """
+    import numpy
+
+    from tlkeras import configure, network, tasks
+    from tlkeras.data import sources
+
+    cfg, origin = configure.load(path, sets)
+    task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
+    samples = sources.read(cfg.data, offline)
+    targets, answer = task.targets(samples.labels, options, cfg.data.classes)
+    _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
+    stated = set(filter(None, samples.splits))
+    left = sum(s in (None, "train") for s in samples.splits) * (1 - cfg.data.val * ("val" not in stated) - cfg.data.test * ("test" not in stated))
+    net = network.build(cfg, answer, offline=offline)
+    phases = configure.phases(cfg, round(left), len(net.blocks) - 1)
+    rows = table(net, make(phases, list(net.blocks), net.backbone["name"], origin))
+    per_epoch = math.ceil(left / cfg.train.batch)
+    facts = {p.name: {"epochs": p.epochs, "steps": p.epochs * per_epoch, "optimizer": p.optimizer, "schedule": p.schedule} for p in phases}
+    return [{**row, **facts[row["phase"]]} for row in rows]
+
+
+def text(rows: list[dict]) -> str:
+    """The plan as a table for people."""
+    out = []
+    for phase in dict.fromkeys(row["phase"] for row in rows):
+        here = [row for row in rows if row["phase"] == phase]
+        first = here[0]
+        moving = sum(row["trainable"] for row in here)
+        out.append(f"phase {phase}: {first['epochs']} epochs, {first['steps']} steps, {first['optimizer']}, {first['schedule']}; {moving:,} of {sum(r['parameters'] for r in here):,} parameters trained")
+        out.append(f"  {'block':<12} {'':<8} {'rate':>9}  {'batchnorm':<9} {'parameters':>12} {'trained':>12}")
+        for row in here:
+            rate = f"{row['learning_rate']:.2e}" if row["trained"] else ""
+            out.append(f"  {row['block']:<12} {'trained' if row['trained'] else 'frozen':<8} {rate:>9}  {row['batchnorm'] if row['trained'] else '':<9} {row['parameters']:>12,} {row['trainable']:>12,}")
+        out.append(f"  memory for weights and optimizer: {(sum(r['parameters'] for r in here) + 3 * moving) * 4 / 1e6:,.0f} MB, activations on top")
+    return "\n".join(out)

@@ -1,0 +1,38 @@
+"""Phases from the size of the data, by a pure function.
+
+Two sources, one idea each: BiT-HyperRule (Kolesnikov et al. 2020, arXiv:1912.11370) takes everything from the
+number of samples, in few classes of size; fastai's fine_tune trains the head first, then the blocks below with
+rates that fall towards the input. The step counts here are smaller than BiT's 500 steps of 512 images: they
+are meant to finish on a CPU, and small data stops improving sooner (configs/README.md).
+"""
+
+import math
+
+from tlkeras.config import Phase
+
+# samples up to -> (steps of the head, steps of the blocks, blocks that are trained)
+SIZES = ((500, 120, 60, "blocks[-2:]"), (2_000, 250, 150, "blocks[-2:]"), (20_000, 500, 800, "blocks[-4:]"), (math.inf, 2_000, 8_000, "all"))
+
+
+def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
+    """The phases of `recipe` ('head' or 'fine_tune') for this many training samples and backbone blocks.
+
+    >>> [(p.name, p.epochs, p.train) for p in phases("fine_tune", 109, 32, 9)]
+    [('head', 30, ['head']), ('blocks', 15, ['head', 'blocks[-2:]'])]
+    """
+    head_steps, block_steps, trained = next(row[1:] for row in SIZES if samples <= row[0])
+    if trained != "all" and int(trained[8:-2]) >= blocks:
+        trained = "all"
+    per_epoch = max(1, math.ceil(samples / batch))
+
+    def epochs(steps):
+        return min(30, max(1, math.ceil(steps / per_epoch)))
+
+    head = Phase(name="head", train=["head"], epochs=epochs(head_steps), learning_rate=5e-3)
+    if recipe == "head":
+        return [head]
+    # Weight decay only where there is enough to overfit with; a lower rate than the head's, as the head has settled.
+    return [
+        head,
+        Phase(name="blocks", train=["head"] if trained == "head" else ["head", trained], epochs=epochs(block_steps), learning_rate=2e-4, layer_decay=0.7, weight_decay=1e-4),
+    ]

@@ -1,0 +1,28 @@
+"""The report: one HTML file that holds everything it shows and loads nothing."""
+
+from pathlib import Path
+
+from tlkeras.reports import facts, page, record, results
+from tlkeras.run import write_text
+
+
+def report(folder) -> Path:
+    """Writes report.html into a run folder and returns its path; what is not there yet is left out of it.
+
+    Raises:
+        UsageError: when `folder` is no run.
+        ModelError: when a file of the run is damaged.
+        StorageError: when the page cannot be written.
+    """
+    found = facts.read(folder)
+    parts = [
+        ("results", "How good it is", results.measured(found)),
+        ("training", "How it was trained", record.training(found)),
+        ("mistakes", "What it gets wrong", results.pictured(found)),
+        ("data", "The data", record.data(found)),
+        ("artefacts", "What can be deployed", record.artefacts(found)),
+        ("repeat", "To do it again", record.repeat(found)),
+    ]
+    shown = [(anchor, title, content) for anchor, title, content in parts if content]
+    write_text(found.run.report, page.document(f"{found.run.name}: report", results.headline(found, {a for a, _, _ in shown}), shown))
+    return found.run.report

@@ -1,0 +1,84 @@
+"""Small pictures of the samples, inside the page."""
+
+import base64
+import hashlib
+import io
+import struct
+from pathlib import Path
+
+from tlkeras.data.formats import MAX_PIXELS
+from tlkeras.data.scan import MAX_BYTES
+from tlkeras.reports.page import Html, tag
+
+SIDE = 128
+MOST = 40
+
+
+class Album:
+    """The pictures of a run by the id of their sample; gives out at most MOST of them."""
+
+    def __init__(self, files: dict[str, tuple[str, str]]):
+        """`files`: (path, SHA-256 of the bytes) by id."""
+        self.files, self.left = files, MOST
+
+    def picture(self, id_: str, alt: str, file: bool = True) -> Html:
+        """The sample's picture in a square frame, or the words that say why there is none."""
+        if not self.left:
+            return _frame("not shown: the page holds enough pictures", alt)
+        path, sha256 = self.files.get(id_, (None, None))
+        if path is None:
+            return _frame("picture not kept in the run", alt)
+        jpeg, why = thumbnail(path, sha256)
+        if jpeg is None:
+            return _frame(why, alt)
+        self.left -= 1
+        source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+        return tag("div", tag("img", src=source, alt=alt, loading="lazy", decoding="async"), class_="frame")
+
+
+def _frame(words: str, alt: str) -> Html:
+    return tag("div", words, class_="frame none", title=alt)
+
+
+def thumbnail(path, sha256: str) -> tuple[bytes | None, str]:
+    """A file as JPEG of at most SIDE pixels a side, upright, over white: (bytes, ''), or (None, why not).
+
+    The bytes must be those that were scanned: another picture beside a prediction would lie.
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            return None, "file not found"
+        contents = path.read_bytes()
+    except OSError:
+        return None, "file cannot be read"
+    if hashlib.sha256(contents).hexdigest() != sha256:
+        return None, "file changed since training"
+    try:
+        with Image.open(io.BytesIO(contents)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None, "too large to show"
+            image.draft("RGB", (2 * SIDE, 2 * SIDE))
+            upright = ImageOps.exif_transpose(_eight_bits(image))
+            upright.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            flat = Image.new("RGB", upright.size, "white")
+            shown = upright.convert("RGBA")
+            flat.paste(shown, mask=shown.getchannel("A"))
+    except (OSError, ValueError, SyntaxError, struct.error, EOFError, Image.DecompressionBombError):
+        return None, "no picture that can be shown"
+    out = io.BytesIO()
+    flat.save(out, "JPEG", quality=78, optimize=True)
+    return out.getvalue(), ""
+
+
+def _eight_bits(image):
+    """16-bit grey as 8-bit grey: Pillow's own conversion would cut everything above 255 off."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    import numpy as np
+
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))

@@ -1,0 +1,47 @@
+"""Tasks: what is learned. One module per task; each offers the same few names.
+
+    Options                           the record of what the config may set
+    targets(labels, options, classes) -> (float32 (n, k), answer)      `answer` is plain data that tells what
+                                                                       the k outputs mean; it travels with the model
+    learnt(targets, train, answer, options) -> (targets, weights (n,), answer)   as the loss sees them; `train`
+                                                                       are the training rows, the only ones to learn
+                                                                       a scale or class weights from
+    head(features, answer, options)   -> raw outputs (B, k)            layers named head_*
+    loss(options), metrics(options)   for compile, on raw outputs
+    finish(raw, answer)               -> what a person sees: probabilities, values in their unit (keras.ops)
+    strata(targets, answer)           -> class number per sample, or None where there is none
+    columns(targets, outputs, answer) -> columns of the predictions file
+    score(table, answer)              -> metrics, from the predictions file alone
+    MAIN(answer)                      -> (metric, True when higher is better)
+    decode(output, answer)            -> the answer to one sample, as plain data
+    serving(outputs, answer)          -> the answers to a batch, as named TensorFlow tensors
+    OUTPUT                            the name in `serving` of the tensor that `score` needs
+"""
+
+import importlib
+
+from tlkeras.errors import UsageError, nearest
+
+MODULES = {"image-classification": "image_classification", "image-regression": "image_regression"}
+
+
+def get(name: str):
+    """The module of a task.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    if name not in MODULES:
+        raise UsageError(f"There is no task {name!r}; there are {', '.join(MODULES)}.{nearest(name, MODULES)}")
+    return importlib.import_module(f"tlkeras.tasks.{MODULES[name]}")
+
+
+def options() -> dict:
+    """The record of options of every task, for the config."""
+    return {name: get(name).Options for name in MODULES}
+
+
+def options_of(config):
+    """The validated options of a config's task."""
+    given = {k: v for k, v in config.task.items() if k != "name"}
+    return get(config.task_name).Options.model_validate(given)

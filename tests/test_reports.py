@@ -75,7 +75,7 @@ def build(folder: Path, task="image-classification", labels=None, outputs=None, 
     data._write(held, run)
     write_json(run.data_report, {"schema": 1, "found": len(ids), "used": len(ids), "skipped": [], "ignored": {}, "notes": {}, "near_duplicates": []})
     write_json(run.manifest, {"schema": 1, "name": "built", "task": cfg.task, "answer": answer, "data": held.facts(), "device": "cpu", "precision": "float32", "versions": {"keras": "3.15.1"}})
-    phases = [{"name": "head", "epochs": 2, "optimizer": "adamw", "schedule": "cosine", "early_stopping": None}, {"name": "top", "epochs": 2, "optimizer": "adamw", "schedule": "cosine", "early_stopping": {"patience": 1, "min_delta": 0.0}}]
+    phases = [{"name": "head", "epochs": 2, "optimizer": "adamw", "schedule": "cosine", "early_stopping": None}, {"name": "top", "epochs": 3, "optimizer": "adamw", "schedule": "cosine", "early_stopping": {"patience": 1, "min_delta": 0.0}}]
     rows = [
         {"phase": p["name"], "block": b, "trained": b == "head" or p["name"] == "top", "factor": 1.0, "batchnorm": "frozen", "learning_rate": 2e-3, "parameters": 90, "trainable": 80 if b == "head" else 0}
         for p in phases
@@ -83,7 +83,7 @@ def build(folder: Path, task="image-classification", labels=None, outputs=None, 
     ]
     write_json(run.plan, {"schema": 1, "phases": phases, "blocks": rows})
     write_json(run.audit, {"schema": 1, "rows": [{k: r[k] for k in ("phase", "block", "trained")} | {"tensors": 4, "moved": 4 * r["trained"]} for r in rows]})
-    write_text(run.history, "phase,epoch,seconds,accuracy,loss,val_accuracy,val_loss\nhead,1,2.5,0.5,1.5,0.4,1.6\nhead,2,2.5,0.7,1.1,0.5,1.2\ntop,1,2.5,0.8,0.9,0.6,0.8\ntop,2,2.5,0.9,0.5,,nan\n")
+    write_text(run.history, "phase,epoch,seconds,accuracy,loss,val_accuracy,val_loss\nhead,1,2.5,0.5,1.5,0.4,1.6\nhead,2,2.5,0.7,1.1,0.5,1.2\ntop,1,2.5,0.8,0.9,0.6,0.9\ntop,2,2.5,0.8,0.9,0.6,0.8\ntop,3,2.5,0.9,0.5,,nan\n")
     run.record("start", device="cpu")
     if finished:
         run.model.write_bytes(b"not read by the report")
@@ -98,7 +98,7 @@ def build(folder: Path, task="image-classification", labels=None, outputs=None, 
 
 
 # Samples 4 to 7 are held out; they are flower, fruit, bird and flower.
-SCORES = [[0.1, 0.8, 0.1], [0.55, 0.25, 0.2], [0.02, 0.08, 0.9], [0.3, 0.4, 0.3]]
+SCORES = [[0.1, 0.8, 0.1], [0.25, 0.55, 0.2], [0.02, 0.08, 0.9], [0.3, 0.4, 0.3]]
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,9 @@ def test_all_right_is_not_taken_for_certainty(tmp_path):
 def test_worst_mistakes_come_first(read):
     said = read.sections["mistakes"]
     assert "2 answers of 4 are wrong" in said
-    assert 0 < said.index("006.png") < said.index("005.png") < said.index("Right, but only just") < said.index("007.png") < said.index("004.png")
+    assert 0 < said.index("006.png") < said.index("005.png") < said.index("Right, with the least confidence") < said.index("007.png") < said.index("004.png")
     alts = [image["alt"] for image in read.all("img")]
-    assert alts[:2] == ["truth: bird; answer: fruit", "truth: fruit; answer: bird"]
+    assert alts[:2] == ["truth: bird; answer: fruit", "truth: fruit; answer: flower"]
 
 
 def test_sections_come_in_the_order_of_reading(read):
@@ -223,7 +223,7 @@ def test_figures_are_those_of_metrics_json(original, read):
     assert f"{100 * result['metrics']['accuracy']:.1f} %" in said
     for metric in ("macro_f1", "log_loss", "calibration_error"):
         assert f"{result['metrics'][metric]:.3f}" in said
-    assert "bird taken for fruit: 1 of 1" in said and "fruit taken for bird: 1 of 1" in said
+    assert "bird taken for fruit: 1 of 1" in said and "fruit taken for flower: 1 of 1" in said
 
 
 def test_undefined_metrics_are_said_to_be_undefined(tmp_path):
@@ -234,11 +234,13 @@ def test_undefined_metrics_are_said_to_be_undefined(tmp_path):
 
 def test_training_shows_phases_plan_and_audit(read):
     said = read.sections["training"]
-    assert "4 epochs in 2 phases" in said and "bit for bit" in said and "4 of 4" in said
+    assert "5 epochs in 2 phases" in said and "bit for bit" in said and "4 of 4" in said
     labels = [svg["aria-label"] for svg in read.all("svg") if "aria-label" in svg]
-    assert "loss over 4 epochs: training from 1.5 to 0.5; validation from 1.6 to 0.8." in labels
+    assert "loss over 5 epochs: training from 1.5 to 0.5; validation from 1.6 to 0.8." in labels
     # Two curves, one mark where the phase changes each, one ring where early stopping went back to.
-    assert sum(a.get("class") == "ring" for a in read.all("circle")) == 2
+    fourth = str(charts.Axes((1, 5), (0, 1)).x(4))
+    assert [a["cx"] for a in read.all("circle") if a.get("class") == "ring"] == [fourth] * 2
+    assert sum(a.get("class") == "rule" and a["x1"] == a["x2"] for a in read.all("line")) == 2
 
 
 def test_a_frozen_block_that_moved_is_shouted(run):
@@ -266,8 +268,10 @@ def test_artefacts_are_compared_and_missing_ones_named(run):
 
 
 def test_validation_and_training_figures_come_with_a_warning(tmp_path):
-    assert "These images steered training" in Page(report(build(tmp_path / "a", evaluated=("train", "val")).folder)).sections["header"]
-    assert "says nothing about new ones" in Page(report(build(tmp_path / "b", evaluated=("train",)).folder)).sections["header"]
+    run = build(tmp_path, evaluated=("train", "val"))
+    assert "These images steered training" in Page(report(run.folder)).sections["header"]
+    write_json(run.metrics, {"schema": 1, "train": json.loads(run.metrics.read_text())["train"]})
+    assert "says nothing about new ones" in Page(report(run.folder)).sections["header"]
 
 
 def test_multi_label_runs_show_missed_and_invented_labels(tmp_path):
@@ -291,8 +295,8 @@ def test_regression_shows_the_largest_errors_first(tmp_path):
     assert "value 2" in read.sections["data"]
 
 
-def test_a_thousand_classes_still_make_a_small_page(run):
-    n = 1000
+def test_many_classes_still_make_a_small_page(run):
+    n = 500
     labels = [f"class {i}" for i in range(n)]
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.ones(n), 300)
@@ -302,21 +306,21 @@ def test_a_thousand_classes_still_make_a_small_page(run):
     metrics = json.loads(run.metrics.read_text())["test"]
     counts = np.zeros((n, n), int)
     np.add.at(counts, (np.arange(300), scores.argmax(1)), 1)
-    per = {"class": labels, **{k: [0.5] * n for k in ("precision", "recall", "f1")}, "support": [1.0] * 300 + [0.0] * 700}
+    per = {"class": labels, **{k: [0.5] * n for k in ("precision", "recall", "f1")}, "support": [1.0] * 300 + [0.0] * 200}
     write_json(run.metrics, {"schema": 1, "test": {**metrics, "n": 300, "per_class": per, "confusion": counts.tolist()}})
     manifest = json.loads(run.manifest.read_text())
     write_json(run.manifest, {**manifest, "answer": answer})
     run.splits.unlink()
     path = report(run.folder)
     assert path.stat().st_size < 1_500_000
-    assert "A matrix of 1,000 classes would not fit" in Page(path).text and "picture not kept in the run" in Page(path).text
+    assert "A matrix of 500 classes would not fit" in Page(path).text and "picture not kept in the run" in Page(path).text
 
 
 def test_pictures_keep_the_page_small(tmp_path):
     labels = [f"c{i % 20}" for i in range(120)]
     splits = ["train"] * 20 + ["test"] * 100
     read_path = report(build(tmp_path, labels=labels, splits=splits, outputs=np.random.default_rng(0).dirichlet(np.ones(20), 100)).folder)
-    assert len(Page(read_path).all("img")) <= pictures.MOST
+    assert 20 < len(Page(read_path).all("img")) <= 40
     assert read_path.stat().st_size < 1_500_000
 
 

@@ -91,7 +91,7 @@ def predict_table(trained: Trained, table: pipeline.Table, batch: int, progress:
 
     model = trained.network.model
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def forward(images):
         return trained.task.finish(model(tf.cast(images, tf.float32), training=False), trained.answer)
 

@@ -37,7 +37,7 @@ def multi_label(Y, guess) -> dict:
     hit, true, guessed = (Y & guess).sum(0).astype(float), Y.sum(0), guess.sum(0)
     f1 = _divide(2 * hit, true + guessed)
     return {
-        "accuracy": float((Y == guess).all(1).mean()),
+        "accuracy": float((guess == Y).all(1).mean()),
         "macro_f1": float(f1.mean()),
         "micro_f1": float(_divide(2 * hit.sum(), true.sum() + guessed.sum())),
         "weighted_f1": float(_divide((f1 * true).sum(), true.sum())),

@@ -24,13 +24,13 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     def answers(batch):
         return task.serving(task.finish(model(tf.cast(batch, tf.float32), training=False), answer), answer)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def from_bytes(image_bytes):
         # As many images at a time as there are cores: decoding is most of the work outside the network.
         batch = tf.map_fn(lambda x: images.resize(images.decode(x), pixels), image_bytes, fn_output_signature=tf.TensorSpec((*pixels.size, 3), tf.uint8), parallel_iterations=8)
         return answers(batch)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *pixels.size, 3], tf.uint8, name="pixels")])
+    @tf.function(input_signature=[tf.TensorSpec([None, *pixels.size, 3], tf.uint8, name="pixels")], autograph=False)
     def from_pixels(pixels):
         return answers(pixels)
 

@@ -56,7 +56,7 @@ def _convert(trained, form: str, calibration) -> bytes:
     # graph would leave that file computing in float.
     dtype = tf.float32 if form == INT8 else tf.uint8
 
-    @tf.function(input_signature=[tf.TensorSpec([1, *size, 3], dtype, name="pixels")])
+    @tf.function(input_signature=[tf.TensorSpec([1, *size, 3], dtype, name="pixels")], autograph=False)
     def forward(pixels):
         return {task.OUTPUT: task.finish(model(tf.cast(pixels, tf.float32), training=False), answer)}
 

@@ -123,7 +123,7 @@ _TABLE = (
         ("mobilenet_v3_small", "MobileNetV3Small", 224, 939_120, _MOBILENET_V3_SMALL),
     )),
     ("nasnet", _SYMMETRIC, "Apache-2.0", (
-        ("nasnet_large", "NASNetLarge", 331, 84_887_922, _nasnet(6)),
+        ("nasnet_large", "NASNetLarge", 331, 84_916_818, _nasnet(6)),
         ("nasnet_mobile", "NASNetMobile", 224, 4_269_716, _nasnet(4)),
     )),
     ("resnet", _CAFFE, "MIT", (

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlkeras.reports import facts, page, record, results
+from tlkeras.reports import facts, mistakes, page, record, results
 from tlkeras.run import write_text
 
 
@@ -11,14 +11,14 @@ def report(folder) -> Path:
 
     Raises:
         UsageError: when `folder` is no run.
-        ModelError: when a file of the run is damaged.
+        ConfigError, ModelError: when its config or another of its files is damaged.
         StorageError: when the page cannot be written.
     """
     found = facts.read(folder)
     parts = [
         ("results", "How good it is", results.measured(found)),
         ("training", "How it was trained", record.training(found)),
-        ("mistakes", "What it gets wrong", results.pictured(found)),
+        ("mistakes", "What it gets wrong", mistakes.pictured(found)),
         ("data", "The data", record.data(found)),
         ("artefacts", "What can be deployed", record.artefacts(found)),
         ("repeat", "To do it again", record.repeat(found)),

@@ -152,9 +152,10 @@ def reliability(bins: list[dict], label: str) -> Html:
     ]
     for b in bins:
         x, y = axes.x(b["confidence"]), axes.y(b["accuracy"])
+        words = f"{b['n']} answers, {share(b['confidence'])} sure, {share(b['accuracy'])} right"
         parts += [
             tag("line", x1=x, x2=x, y1=y, y2=axes.y(b["confidence"]), class_="gap"),
-            tag("circle", tag("title", f"{b['n']} answers, {share(b['confidence'])} sure, {share(b['accuracy'])} right"), cx=x, cy=y, r=round(2 + 6 * math.sqrt(b["n"] / most), 1), class_="a"),
+            tag("circle", tag("title", words), cx=x, cy=y, r=round(2 + 6 * math.sqrt(b["n"] / most), 1), class_="a"),
         ]
     return tag("figure", svg(label, *parts, height=300))
 

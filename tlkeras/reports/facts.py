@@ -23,7 +23,7 @@ class Facts:
     """The contents of a run folder.
 
     `metrics` holds a result per evaluated split and `split` the one to speak of; `predictions` are the columns of
-    that split's file. `held` are the samples as they were split, `history` a row per epoch, `artefacts` what
+    that split's file, `answer` what the outputs mean. `held` are the samples as they were split, `history` a row per epoch, `artefacts` what
     export proved. `finished` is whether training came to its end.
     """
 
@@ -38,6 +38,7 @@ class Facts:
     metrics: dict
     split: str | None
     predictions: dict | None
+    answer: dict
     held: data.Held | None
     artefacts: list[dict]
     finished: bool
@@ -45,10 +46,6 @@ class Facts:
     @property
     def result(self) -> dict:
         return self.metrics[self.split] if self.split else {}
-
-    @property
-    def answer(self) -> dict:
-        return self.manifest.get("answer", {})
 
     @property
     def classes(self) -> list[str]:
@@ -76,10 +73,24 @@ def read(folder) -> Facts:
     cfg = config.load(run.config)
     metrics = {k: v for k, v in _json(run.metrics).items() if k in SPLITS}
     split = next((s for s in SPLITS if s in metrics), None)
+    manifest = _json(run.manifest)
+    predictions, answer = _predictions(run, split, metrics)
     return Facts(
-        run, cfg, _json(run.manifest), _json(run.plan), _json(run.audit).get("rows", []), _json(run.data_report), _history(run.history), _events(run.status),
-        metrics, split, _predictions(run, split, metrics), _held(run), [_json(p) for f in configure.FORMATS if (p := run.artefact(f) / "parity.json").is_file()],
-        run.model.is_file(),
+        run=run,
+        config=cfg,
+        manifest=manifest,
+        plan=_json(run.plan),
+        audit=_json(run.audit).get("rows", []),
+        found=_json(run.data_report),
+        history=_history(run.history),
+        events=_events(run.status),
+        metrics=metrics,
+        split=split,
+        predictions=predictions,
+        answer=answer or manifest.get("answer", {}),
+        held=_held(run),
+        artefacts=[_json(path) for form in configure.FORMATS if (path := run.artefact(form) / "parity.json").is_file()],
+        finished=run.model.is_file(),
     )
 
 
@@ -125,13 +136,15 @@ def _events(path: Path) -> list[dict]:
     return events
 
 
-def _predictions(run: Run, split: str | None, metrics: dict) -> dict | None:
+def _predictions(run: Run, split: str | None, metrics: dict) -> tuple[dict | None, dict | None]:
     if split is None or not run.predictions(split).is_file():
-        return None
-    table, _ = read_predictions(run.predictions(split))
-    if len(table["id"]) != metrics[split]["n"]:
-        raise ModelError(f"{run.predictions(split)} holds {len(table['id'])} samples where metrics.json counts {metrics[split]['n']}. Make both anew with: tlkeras evaluate {run.folder} --split {split}")
-    return table
+        return None, None
+    path, counted = run.predictions(split), metrics[split]["n"]
+    table, answer = read_predictions(path)
+    if len(table["id"]) != counted:
+        again = "--data PATH" if split == "data" else f"--split {split}"
+        raise ModelError(f"{path} holds {len(table['id'])} samples where metrics.json counts {counted}. Make both anew with: tlkeras evaluate {run.folder} {again}")
+    return table, answer
 
 
 def _held(run: Run) -> data.Held | None:

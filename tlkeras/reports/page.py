@@ -212,8 +212,8 @@ th[scope=row]{min-width:6rem}th:has(bdi){max-width:20rem}
 .confusion thead th:first-child{writing-mode:horizontal-tb!important;text-align:right;font-size:.75rem}
 .confusion td{min-width:2.6rem;text-align:center;border-radius:2px;background:var(--tint)}
 .confusion.many td{min-width:1.55rem;padding:.25rem .1rem;font-size:.8rem}.confusion.many tbody th{padding:.25rem .5rem}
-.confusion td.right{background:rgb(var(--blue)/calc(var(--a)*.5 + .08));font-weight:600}
-.confusion td.wrong{background:rgb(var(--red)/calc(var(--a)*.5 + .14))}
+.confusion td.right{background:rgb(var(--blue)/calc(var(--a)*.42 + .08));font-weight:600}
+.confusion td.wrong{background:rgb(var(--red)/calc(var(--a)*.35 + .14))}
 .confusion td.none{color:transparent}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(19rem,100%),1fr));gap:1.5rem 2.5rem;margin:1.25rem 0}
 figure{margin:0;min-width:0;max-width:28rem}

@@ -21,7 +21,7 @@ class Album:
         """`files`: (path, SHA-256 of the bytes) by id."""
         self.files, self.left = files, MOST
 
-    def picture(self, id_: str, alt: str, file: bool = True) -> Html:
+    def picture(self, id_: str, alt: str) -> Html:
         """The sample's picture in a square frame, or the words that say why there is none."""
         if not self.left:
             return _frame("not shown: the page holds enough pictures", alt)

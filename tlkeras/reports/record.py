@@ -92,20 +92,20 @@ def _plan(facts: Facts) -> Html:
     parts = [tag("h3", "What was allowed to move, and what moved"), _audit(facts)]
     for phase in phases:
         rows = _gathered([row | _moved(moved, row) for row in facts.plan["blocks"] if row["phase"] == phase["name"]])
-        trained = sum(row["trainable"] for row in rows)
-        cells = []
-        for row in rows:
-            off = {} if row["trained"] else {"class_": "off"}
-            shown = [
-                "trained" if row["trained"] else "frozen", figure(row["learning_rate"], 3) if row["trained"] else "", row["batchnorm"] if row["trained"] else "",
-                f"{row['parameters']:,}", f"{row['trainable']:,}" if row["trained"] else "", f"{row['moved']} of {row['tensors']}" if row["tensors"] else "",
-            ]
-            numbers = {1, 3, 4, 5}
-            cells.append([(name(row["block"]), off), *((text, {"class_": " ".join(["n"] * (i in numbers) + ["off"] * bool(off)) or None}) for i, text in enumerate(shown))])
-        head = ["Block", "", "Rate", "BatchNorm", "Parameters", "Trained", "Tensors moved"]
-        facts_ = f"{plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule, {trained:,} of {sum(r['parameters'] for r in rows):,} parameters trained"
-        parts.append(details(join(tag("b", phase["name"]), f": {facts_}"), table(head, cells, numbers=(2, 4, 5, 6)), open_=len(phases) <= 3))
+        cells = [_plan_row(row) for row in rows]
+        trained, every = (sum(row[k] for row in rows) for k in ("trainable", "parameters"))
+        about = f": {plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule, {trained:,} of {every:,} parameters trained"
+        head = ["Block", "", "Rate", "Parameters", "Trained", "BatchNorm", "Tensors moved"]
+        parts.append(details(join(tag("b", phase["name"]), about), table(head, cells, numbers=(2, 3, 4, 6)), open_=len(phases) <= 3))
     return join(parts)
+
+
+def _plan_row(row: dict) -> list:
+    moved = f"{row['moved']} of {row['tensors']}" if row["tensors"] else ""
+    if row["trained"]:
+        rate = figure(row["learning_rate"], 3)
+        return [name(row["block"]), "trained", rate, f"{row['parameters']:,}", f"{row['trainable']:,}", row["batchnorm"], moved]
+    return [tag("span", text, class_="off") if text else "" for text in (name(row["block"]), "frozen", "", f"{row['parameters']:,}", "", "", moved)]
 
 
 def _moved(audit: dict, row: dict) -> dict:
@@ -174,7 +174,11 @@ def _left_out(found: dict) -> Html:
     if near := found.get("near_duplicates"):
         parts += [
             tag("h3", "Nearly the same image in two splits"),
-            tag("p", "What was trained on and then asked about is easily answered. Remove one of each pair, or keep them together with data.group. Mirrored and turned copies are found too; drawings and series may be named without cause."),
+            tag(
+                "p",
+                "What was trained on and then asked about is easily answered. Remove one of each pair, or keep them together with data.group. "
+                "Mirrored and turned copies are found too; drawings and series may be named without cause.",
+            ),
             _listed([file(text) for text in near]),
         ]
     if skipped := found.get("skipped"):
@@ -240,5 +244,6 @@ def repeat(facts: Facts) -> Html:
 
 
 def _machine(machine: dict) -> str:
-    words = [machine.get("system"), machine.get("machine"), f"{machine['cores']} cores" if "cores" in machine else None, f"{machine['memory_gb']:g} GB" if "memory_gb" in machine else None, *machine.get("gpus", [])]
+    words = [machine.get("system"), machine.get("machine"), *machine.get("gpus", [])]
+    words += [f"{machine[k]:g} {unit}" for k, unit in (("cores", "cores"), ("memory_gb", "GB of memory")) if k in machine]
     return ", ".join(str(w) for w in words if w)

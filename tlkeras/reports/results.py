@@ -1,11 +1,11 @@
-"""The report's first half: the verdict, the figures behind it, and the pictures behind those."""
+"""The report's verdict, what to know before relying on it, and the figures behind it."""
 
 import datetime
 import shlex
 
 import numpy as np
 
-from tlkeras.reports import charts, pictures
+from tlkeras.reports import charts
 from tlkeras.reports.facts import SPLITS, Facts
 from tlkeras.reports.page import (
     PERCENT,
@@ -13,7 +13,6 @@ from tlkeras.reports.page import (
     command,
     details,
     figure,
-    file,
     join,
     name,
     names,
@@ -98,9 +97,11 @@ def _verdict(facts: Facts) -> Html:
         return _verdict_share(facts, value, between, n, images)
     if main == "rmse" and facts.predictions:
         return _verdict_error(facts, value, between, n, images)
-    words = f"macro F1 on {n:,} {images}. It is 1 when every label is found and none is invented, on average over {plural(len(facts.classes), 'class', 'classes')}." if main == "macro_f1" else f"{main} on {n:,} {images}."
     if value is None:
         return tag("p", f"{main} is not defined on these {n:,} {images}.", class_="lead")
+    words = f"{main.replace('_', ' ')} on {n:,} {images}."
+    if main == "macro_f1":
+        words = f"macro F1 on {n:,} {images}. It is 1 when every label is found and none is invented, on average over {plural(len(facts.classes), 'class', 'classes')}."
     parts = [tag("p", figure(round(value, 3)), class_="verdict"), tag("p", words, " ", _between(between, n, lambda v: f"{v:.2f}"), class_="lead")]
     if main == "macro_f1":
         parts.append(charts.scale(value, between, 0, 1, None, str, f"macro F1 {value:.3f} on a scale from 0 to 1"))
@@ -115,7 +116,8 @@ def _verdict_share(facts: Facts, value, between, n, images) -> Html:
         # Every resample of answers that are all right is all right too: the bootstrap has nothing to say here.
         bound = 0.05 ** (1 / n)
         between = (bound, 1.0) if value else (0.0, 1 - bound)
-        sure = f"That {'none was wrong' if value else 'all were wrong'} among {n:,} still allows a true figure {'as low as' if value else 'as high as'} {percent(bound if value else 1 - bound, 0)}, with 95 % confidence."
+        seen, limit = ("none was wrong", f"as low as {percent(bound, 0)}") if value else ("all were wrong", f"as high as {percent(1 - bound, 0)}")
+        sure = f"That {seen} among {n:,} still allows a true figure {limit}, with 95 % confidence."
     else:
         sure = _between(between, n, lambda v: percent(v, 0 if n < 2000 else 1))
     label = f"{percent(value)} on a scale from 0 to 100 %" + (f"; the true figure lies between {percent(between[0], 0)} and {percent(between[1], 0)}" if between else "")
@@ -132,10 +134,11 @@ def _verdict_error(facts: Facts, value, between, n, images) -> Html:
     blind = float(y.std(0).mean())
     low, high = figure(float(y.min()), 3), figure(float(y.max()), 3)
     top = max(blind, value, *(between or ())) * 1.1 or 1.0
+    label = f"RMSE {figure(value)}; always answering the mean gives {figure(blind)}"
     return join(
         tag("p", figure(value, 3), class_="verdict"),
         tag("p", f"is the typical error (RMSE) on {n:,} {images}, whose values run from {low} to {high}. ", _between(between, n, lambda v: figure(v, 3)), class_="lead"),
-        charts.scale(value, between, 0, top, (blind, f"always the mean: {figure(blind, 3)}"), lambda v: figure(v, 3), f"RMSE {figure(value)}; always answering the mean gives {figure(blind)}"),
+        charts.scale(value, between, 0, top, (blind, f"always the mean: {figure(blind, 3)}"), lambda v: figure(v, 3), label),
         tag("p", "Dot: measured; further left is better. Band: where the true figure lies. Mark: what you would get without looking, by always answering their mean.", class_="soft"),
     )
 
@@ -230,7 +233,9 @@ def _metrics(result: dict, images: str, multi_label: bool) -> Html:
         meaning = "images whose labels are all found and none invented" if multi_label and metric == "accuracy" else MEANING.get(metric)
         # A band without width comes from answers that are all alike; the headline says what it is worth.
         band = f"{_value(metric, between[0]).removesuffix(PERCENT)} – {_value(metric, between[1])}" if between and between[0] < between[1] else ""
-        rows.append([tag("span", tag("span", TITLES.get(metric, metric)), tag("small", meaning) if meaning else None, class_="term"), tag("b", _value(metric, value)) if metric == result["main"] else _value(metric, value), band])
+        term = tag("span", tag("span", TITLES.get(metric, metric)), tag("small", meaning) if meaning else None, class_="term")
+        shown = _value(metric, value)
+        rows.append([term, tag("b", shown) if metric == result["main"] else shown, band])
     caption = f"On {result['n']:,} {images}. The interval holds the true figure with 95 % confidence, as far as the choice of images goes."
     return table(["Metric", "Value", "95 % interval"], rows, caption, numbers=(1, 2))
 
@@ -307,91 +312,3 @@ def _errors(facts: Facts) -> Html:
 def value_names(facts: Facts) -> list[str]:
     label = facts.config.data.label
     return label if isinstance(label, list) else [label or "value"] if facts.answer.get("values") == 1 else [f"value {k + 1}" for k in range(facts.answer["values"])]
-
-
-# ---------------------------------------------------------------------- the pictures
-def pictured(facts: Facts) -> Html | None:
-    if not facts.predictions:
-        return None
-    album = pictures.Album(facts.files())
-    if "scores" in facts.predictions:
-        return _pictured_classes(facts, album)
-    return _pictured_values(facts, album) if "values" in facts.answer else None
-
-
-def _pictured_classes(facts: Facts, album) -> Html:
-    table_, multi = facts.predictions, facts.answer["multi_label"]
-    scores = np.asarray(table_["scores"], float)
-    number = {c: k for k, c in enumerate(facts.classes)}
-    truth = np.zeros(scores.shape, bool)
-    for i, label in enumerate(table_["label"]):
-        truth[i, [number[c] for c in label] if multi else number[label]] = True
-    if multi:
-        right = np.array([set(p) == set(t) for p, t in zip(table_["predicted"], table_["label"], strict=True)])
-        # How wrong the worst label of an image is, and how near a right image was to a mistake.
-        blame, margin = np.abs(truth - scores).max(1), np.abs(scores - facts.answer["threshold"]).min(1)
-    else:
-        right = np.array([p == t for p, t in zip(table_["predicted"], table_["label"], strict=True)])
-        blame = margin = np.asarray(table_["score"], float)
-    wrong = sorted(np.flatnonzero(~right), key=lambda i: -blame[i])
-    close = sorted(np.flatnonzero(right), key=lambda i: margin[i])[:6]
-
-    def card(i):
-        said, true = (list(table_[k][i]) if multi else [table_[k][i]] for k in ("predicted", "label"))
-        sure = float(scores[i].max() if not multi else blame[i])
-        alt = f"truth: {', '.join(true) or 'none'}; answer: {', '.join(said) or 'none'}"
-        if right[i]:
-            lines = [tag("p", tag("span", names(true) if true else "no label", class_="true"), f", {percent(sure, 0)}" if not multi else None)]
-            if not multi:
-                second = int(np.argsort(-scores[i], kind="stable")[1])
-                lines.append(tag("p", "then ", name(facts.classes[second]), f", {percent(scores[i][second], 0)}"))
-        else:
-            lines = [
-                tag("p", "said ", tag("span", names(said) if said else "nothing", class_="said"), f", {percent(sure, 0)}" if not multi else None),
-                tag("p", "is ", tag("span", names(true) if true else "nothing", class_="true")),
-            ]
-        bar = tag("span", tag("i", style=f"width:{100 * sure:.0f}%"), class_="sure", aria_hidden="true") if not multi else None
-        return tag("li", album.picture(table_["id"][i], alt), bar, lines, tag("p", file(table_["id"][i]), class_="file"))
-
-    shown = wrong[:12]
-    how = "" if multi else " The percentage is how sure it was."
-    more = f" These are {len(shown)} of them." if len(wrong) > len(shown) else ""
-    parts = [tag("p", f"{plural(len(wrong), 'answer')} of {len(right):,} {'is' if len(wrong) == 1 else 'are'} wrong, the most confident first.{more}{how}") if wrong else tag("p", "No answer was wrong.")]
-    parts.append(tag("ul", [card(i) for i in shown], class_="pictures"))
-    if close:
-        parts += [tag("h3", "Right, but only just"), tag("ul", [card(i) for i in close], class_="pictures")]
-    return join(parts, _by_class(facts, album, scores, truth, {*shown, *close}))
-
-
-def _by_class(facts: Facts, album, scores, truth, seen: set) -> Html | None:
-    """A few images of each class that were not shown yet, from the most to the least convincing."""
-    each = min(4, album.left // max(len(facts.classes), 1))
-    rows = []
-    for c, label in enumerate(facts.classes) if each else ():
-        left = sorted((i for i in np.flatnonzero(truth[:, c]) if i not in seen), key=lambda i: -scores[i, c])
-        chosen = [left[int(k)] for k in np.unique(np.linspace(0, len(left) - 1, min(each, len(left))).round())] if left else []
-        if chosen:
-            items = [tag("li", album.picture(facts.predictions["id"][i], f"{label}, {percent(scores[i, c], 0)} sure"), tag("p", percent(scores[i, c], 0))) for i in chosen]
-            rows.append(tag("div", tag("h3", name(label)), tag("ul", items, class_="pictures strip"), class_="class"))
-    if not rows:
-        return None
-    return join(tag("h3", "A few of every class"), tag("p", "Under each, how sure the model is of the true class.", class_="soft"), tag("div", rows, class_="classes", style=f"--each:{each}"))
-
-
-def _pictured_values(facts: Facts, album) -> Html:
-    ids = facts.predictions["id"]
-    y, guess = (np.asarray(facts.predictions[k], float) for k in ("label", "predicted"))
-    off = (np.abs(guess - y) / np.maximum(y.std(0), 1e-12)).mean(1)
-    worst = np.argsort(-off, kind="stable")[:12].tolist()
-    others = [int(i) for i in np.argsort(y[:, 0], kind="stable") if i not in set(worst)]
-    across = [others[int(k)] for k in np.unique(np.linspace(0, len(others) - 1, min(12, len(others))).round())] if others else []
-
-    def card(i):
-        said, true = (", ".join(figure(float(v)) for v in values[i]) for values in (guess, y))
-        alt = f"truth: {true}; answer: {said}"
-        return tag("li", album.picture(ids[i], alt), tag("p", "said ", tag("span", said, class_="said")), tag("p", "is ", tag("span", true, class_="true")), tag("p", file(ids[i]), class_="file"))
-
-    parts = [tag("p", "The largest errors first" + (", in standard deviations of each value." if y.shape[1] > 1 else ".")), tag("ul", [card(i) for i in worst], class_="pictures")]
-    if across:
-        parts += [tag("h3", "Others, from the smallest value to the largest"), tag("ul", [card(i) for i in across], class_="pictures")]
-    return join(parts)

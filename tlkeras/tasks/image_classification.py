@@ -18,7 +18,8 @@ class Options(Section):
     separator: str = Field("|", min_length=1, description="Between the classes of a multi-label cell.")
     threshold: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="Multi-label: score from which a class is given.")
     loss: Literal["crossentropy", "focal"] = Field("crossentropy", description="focal looks more at what is hard (arXiv:1708.02002).")
-    focal_gamma: Annotated[float, Field(ge=0)] = Field(2.0, description="Focal loss: higher looks more at what is hard.")
+    # Below 1 the gradient of (1 - p) ** gamma is infinite at p = 1, where sigmoids arrive: NaN (Keras 3.15, tested).
+    focal_gamma: Annotated[float, Field(ge=1)] = Field(2.0, description="Focal loss: higher looks more at what is hard; 1 or more.")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Part of the target spread over all classes.")
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]] = Field("none", description="balanced: rare classes weigh more; or a weight per class.")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="Part of the features left out before the head while training.")
@@ -90,7 +91,7 @@ def loss(options: Options):
     kind = "Binary" if options.multi_label else "Categorical"
     shared = {"from_logits": True, "label_smoothing": options.label_smoothing}
     if options.loss == "focal":
-        # Keras weighs the categorical one by 0.25, the binary one not; here gamma 0 is crossentropy in both.
+        # Keras weighs the categorical one by 0.25 and the binary one not; that would only divide the learning rate.
         return getattr(losses, f"{kind}FocalCrossentropy")(alpha=1.0, gamma=options.focal_gamma, **shared)
     return getattr(losses, f"{kind}Crossentropy")(**shared)
 

@@ -1,0 +1,85 @@
+"""What the tests share: small real data and a small real backbone, made on the spot."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"blue": (40, 60, 200), "green": (50, 170, 60), "red": (210, 50, 40)}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Nothing that a test scans or unpacks reaches the user's cache."""
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def draw(colour, seed: int, size: int = 40) -> Image.Image:
+    """A noisy picture of one colour; another seed gives other bytes."""
+    rng = np.random.default_rng(seed)
+    pixels = np.array(colour) + rng.normal(0, 30, (size, size, 3)) + 40 * rng.random((1, size, 1))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_classes(root, each: int = 12, names=tuple(COLOURS)):
+    """root/COLOUR/N.png, `each` pictures a class."""
+    for c, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            draw(COLOURS[name], 1000 * c + i).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """A folder of three classes, twelve pictures each."""
+    return write_classes(tmp_path_factory.mktemp("data") / "colours")
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """A keras-hub preset directory: a ResNet of four convolutions with BatchNorm, random weights, 32x32."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(7)
+    folder = tmp_path_factory.mktemp("preset") / "tiny_resnet"
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[3],
+        stackwise_num_filters=[64, 64],
+        stackwise_num_blocks=[1, 1],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        image_shape=(32, 32, 3),
+    )
+    for layer in backbone.layers:
+        # Statistics of their own, so that a BatchNorm that starts to move shows.
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(np.random.default_rng(1).normal(0, 0.2, layer.moving_mean.shape))
+    backbone.save_to_preset(str(folder))
+    keras_hub.layers.ResNetImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0).save_to_preset(str(folder))
+    return folder
+
+
+@pytest.fixture
+def write_config(tmp_path, colours, tiny_backbone):
+    """Returns `f(**sections) -> path` of a config that trains in seconds; a section given replaces that one."""
+    import yaml
+
+    def write(name="config.yaml", **sections):
+        given = {
+            "task": "image-classification",
+            "data": {"path": str(colours), "val": 0.25, "test": 0.25},
+            "backbone": {"name": str(tiny_backbone)},
+            "train": {"batch": 8, "phases": [{"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.01}]},
+            **sections,
+        }
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump({k: v for k, v in given.items() if v is not None}))
+        return path
+
+    return write

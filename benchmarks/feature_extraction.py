@@ -33,8 +33,10 @@ train:
 
 
 def main() -> None:
-    args = measuring.arguments(__doc__).parse_args()
-    facts, (epochs, rounds) = measuring.machine(), (3, 1) if args.quick else (10, 3)
+    parser = measuring.arguments(__doc__)
+    parser.add_argument("--rounds", type=int, help="default: 3, --quick: 1")
+    args = parser.parse_args()
+    facts, epochs, rounds = measuring.machine(), 3 if args.quick else 10, args.rounds or (1 if args.quick else 3)
     with tempfile.TemporaryDirectory(prefix="tlkeras-features-") as temporary:
         folder = Path(temporary) / "photos"
         make_photos(folder)
@@ -43,18 +45,57 @@ def main() -> None:
         def run(name):
             n = next(fresh)
             # A cache of its own: nothing is known of the files from an earlier run.
-            return measuring.in_fresh_process(name, folder, Path(temporary) / f"run-{n}", epochs, TLKERAS_CACHE=Path(temporary) / f"cache-{n}")
+            return measuring.in_fresh_process(
+                name, folder, Path(temporary) / f"run-{n}", epochs, TLKERAS_CACHE=Path(temporary) / f"cache-{n}"
+            )
 
         got = measuring.alternate({TLKERAS: lambda: run(TLKERAS), KERAS: lambda: run(KERAS)}, rounds)
 
     rows, result = [], {}
     for name, runs in got.items():
-        result[name] = {key: round(measuring.median(runs, key), 3) for key in ("total_s", "until_epoch_1_s", "epoch_s", "after_s", "cpu_s", "peak_mb")} | {"runs": runs}
-        rows.append({"contender": name, "total s": result[name]["total_s"], "until the end of epoch 1": result[name]["until_epoch_1_s"], "epoch (median of the others)": result[name]["epoch_s"], "after the last": result[name]["after_s"], "CPU s": result[name]["cpu_s"], "peak MB": round(result[name]["peak_mb"])})
+        result[name] = {
+            key: round(measuring.median(runs, key), 3)
+            for key in ("total_s", "until_epoch_1_s", "epoch_s", "after_s", "cpu_s", "peak_mb")
+        } | {"runs": runs}
+        rows.append(
+            {
+                "contender": name,
+                "total s": result[name]["total_s"],
+                "until the end of epoch 1": result[name]["until_epoch_1_s"],
+                "epoch (median of the others)": result[name]["epoch_s"],
+                "after the last": result[name]["after_s"],
+                "CPU s": result[name]["cpu_s"],
+                "peak MB": round(result[name]["peak_mb"]),
+            }
+        )
     # The ratio of each round, so that both of its sides saw the same machine.
-    ratios = {key: round(statistics.median(a[key] / b[key] for a, b in zip(got[TLKERAS], got[KERAS], strict=True)), 3) for key in ("total_s", "epoch_s", "cpu_s")}
-    rows.append({"contender": "tlkeras / Keras, median of rounds", "total s": ratios["total_s"], "until the end of epoch 1": "", "epoch (median of the others)": ratios["epoch_s"], "after the last": "", "CPU s": ratios["cpu_s"], "peak MB": ""})
-    measuring.report("feature_extraction", args.quick, facts, [(f"{epochs} epochs, median of {rounds} rounds", rows)], epochs=epochs, rounds=rounds, target_ratio=1.0, target_met=ratios["total_s"] <= 1.0, ratios=ratios, contenders=result)
+    ratios = {
+        key: round(statistics.median(a[key] / b[key] for a, b in zip(got[TLKERAS], got[KERAS], strict=True)), 3)
+        for key in ("total_s", "epoch_s", "cpu_s")
+    }
+    rows.append(
+        {
+            "contender": "tlkeras / Keras, median of rounds",
+            "total s": ratios["total_s"],
+            "until the end of epoch 1": "",
+            "epoch (median of the others)": ratios["epoch_s"],
+            "after the last": "",
+            "CPU s": ratios["cpu_s"],
+            "peak MB": "",
+        }
+    )
+    measuring.report(
+        "feature_extraction",
+        args.quick,
+        facts,
+        [(f"{epochs} epochs, median of {rounds} rounds", rows)],
+        epochs=epochs,
+        rounds=rounds,
+        target_ratio=1.0,
+        target_met=ratios["total_s"] <= 1.0,
+        ratios=ratios,
+        contenders=result,
+    )
 
 
 def make_photos(folder: Path) -> None:
@@ -66,7 +107,9 @@ def make_photos(folder: Path) -> None:
     for i in range(N):
         c = i % CLASSES
         (folder / f"class{c}").mkdir(parents=True, exist_ok=True)
-        coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).resize(
+            (640, 480), Image.Resampling.BICUBIC
+        )
         pixels = np.asarray(coarse, np.float32) * 0.7 + random.normal(0, 6, (480, 640, 1))
         pixels[..., c % 3] += 20 * (c + 1)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"class{c}" / f"{i:03d}.jpg", quality=90)
@@ -77,7 +120,10 @@ def with_tlkeras(folder: str, out: str, epochs: int) -> list[float]:
     from tlkeras import training
 
     config = Path(out).with_suffix(".yaml")
-    config.write_text(CONFIG.format(folder=json.dumps(folder), batch=BATCH, epochs=epochs, rate=RATE, dropout=DROPOUT), encoding="utf8")
+    config.write_text(
+        CONFIG.format(folder=json.dumps(folder), batch=BATCH, epochs=epochs, rate=RATE, dropout=DROPOUT),
+        encoding="utf8",
+    )
     run = training.train(config, out=out, offline=True, quiet=True)
     events = [json.loads(line) for line in run.status.read_text("utf8").splitlines()]
     return [e["time"] for e in events if e["event"] == "epoch"]
@@ -88,7 +134,16 @@ def with_keras(folder: str, out: str, epochs: int) -> list[float]:
     import keras
 
     keras.utils.set_random_seed(0)
-    train, val = keras.utils.image_dataset_from_directory(folder, label_mode="categorical", batch_size=BATCH, image_size=(224, 224), validation_split=0.2, subset="both", seed=0, verbose=False)
+    train, val = keras.utils.image_dataset_from_directory(
+        folder,
+        label_mode="categorical",
+        batch_size=BATCH,
+        image_size=(224, 224),
+        validation_split=0.2,
+        subset="both",
+        seed=0,
+        verbose=False,
+    )
     base = keras.applications.MobileNetV2(input_shape=(224, 224, 3), include_top=False, weights=None)
     base.trainable = False
     inputs = keras.Input((224, 224, 3))
@@ -96,9 +151,19 @@ def with_keras(folder: str, out: str, epochs: int) -> list[float]:
     x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
     outputs = keras.layers.Dense(CLASSES)(keras.layers.Dropout(DROPOUT)(x))
     model = keras.Model(inputs, outputs)
-    model.compile(keras.optimizers.Adam(RATE), keras.losses.CategoricalCrossentropy(from_logits=True), metrics=[keras.metrics.CategoricalAccuracy()])
+    model.compile(
+        keras.optimizers.Adam(RATE),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.CategoricalAccuracy()],
+    )
     ends = []
-    model.fit(train, validation_data=val, epochs=epochs, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.time()))])
+    model.fit(
+        train,
+        validation_data=val,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.time()))],
+    )
     return ends
 
 
@@ -114,7 +179,19 @@ def child(name: str, folder: str, out: str, epochs: str) -> None:
     ends = {TLKERAS: with_tlkeras, KERAS: with_keras}[name](folder, out, int(epochs))
     total, after = time.time() - began, measuring.usage()
     each = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    print(json.dumps({"total_s": total, "until_epoch_1_s": ends[0] - began, "epoch_s": statistics.median(each), "after_s": total - (ends[-1] - began), "cpu_s": after["cpu"] - before["cpu"], "peak_mb": after["peak_mb"], "epochs_s": [round(e, 3) for e in each]}))
+    print(
+        json.dumps(
+            {
+                "total_s": total,
+                "until_epoch_1_s": ends[0] - began,
+                "epoch_s": statistics.median(each),
+                "after_s": total - (ends[-1] - began),
+                "cpu_s": after["cpu"] - before["cpu"],
+                "peak_mb": after["peak_mb"],
+                "epochs_s": [round(e, 3) for e in each],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -18,8 +18,16 @@ PACKAGES = ("tlkeras", "tensorflow", "keras", "numpy", "pillow", "scikit-learn",
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0], epilog="\n".join(doc.splitlines()[2:]), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="less of everything, to see that it works; kept beside the full result as NAME-quick.json")
+    parser = argparse.ArgumentParser(
+        description=doc.splitlines()[0],
+        epilog="\n".join(doc.splitlines()[2:]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="less of everything, to see that it works; kept beside the full result as NAME-quick.json",
+    )
     return parser
 
 
@@ -45,7 +53,9 @@ def timed(command: list[str]) -> dict:
 def in_fresh_process(*args, **environment) -> dict:
     """Runs this very script with `--child` and these arguments; gives the JSON object of its last line."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **{k: str(v) for k, v in environment.items()}}
-    done = subprocess.run([sys.executable, sys.argv[0], "--child", *map(str, args)], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, sys.argv[0], "--child", *map(str, args)], env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, args))} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -57,7 +67,10 @@ def usage() -> dict:
     Linux counts the memory of the parent before exec too, so the parent must stay small: it imports no TensorFlow.
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6}
+    return {
+        "cpu": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6,
+    }
 
 
 def median(rows: list[dict], key: str) -> float:
@@ -68,11 +81,23 @@ def machine() -> dict:
     """The facts without which a figure says nothing. `load` are the runnable processes of the last 1, 5, 15 minutes."""
     cpu = platform.processor()
     if Path("/proc/cpuinfo").is_file():
-        cpu = next((x.split(":", 1)[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), cpu)
+        cpu = next(
+            (
+                x.split(":", 1)[1].strip()
+                for x in Path("/proc/cpuinfo").read_text().splitlines()
+                if x.startswith("model name")
+            ),
+            cpu,
+        )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "date": datetime.date.today().isoformat(), "cpu": cpu, "cores": cores, "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(), "load": [round(x, 2) for x in os.getloadavg()],
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu,
+        "cores": cores,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load": [round(x, 2) for x in os.getloadavg()],
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
@@ -88,11 +113,28 @@ def report(name: str, quick: bool, facts: dict, tables: list[tuple[str, list[dic
     """Writes results/NAME.json and prints the Markdown tables; `facts` were taken before measuring began."""
     path = RESULTS / f"{name}{'-quick' if quick else ''}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"schema": 1, "benchmark": name, "quick": quick, "machine": {**facts, "load_after": [round(x, 2) for x in os.getloadavg()]}, **result}, indent=1) + "\n", encoding="utf8")
+    path.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "benchmark": name,
+                "quick": quick,
+                "machine": {**facts, "load_after": [round(x, 2) for x in os.getloadavg()]},
+                **result,
+            },
+            indent=1,
+        )
+        + "\n",
+        encoding="utf8",
+    )
     versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items() if v)
-    print(f"{facts['cpu']}, {facts['cores']} cores, {facts['date']}, Python {facts['python']}, {versions}; load {facts['load'][0]}\n")
+    print(
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['date']}, Python {facts['python']}, {versions}; load {facts['load'][0]}\n"
+    )
     for title, rows in tables:
         columns = list(rows[0])
-        print(f"{title}\n\n| {' | '.join(columns)} |\n|{'|'.join('---' if i == 0 else '---:' for i in range(len(columns)))}|")
+        print(
+            f"{title}\n\n| {' | '.join(columns)} |\n|{'|'.join('---' if i == 0 else '---:' for i in range(len(columns)))}|"
+        )
         print("\n".join(f"| {' | '.join(str(row[c]) for c in columns)} |" for row in rows) + "\n")
     print(f"Written to {path}")

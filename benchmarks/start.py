@@ -23,7 +23,9 @@ def main() -> None:
     script = Path(sys.executable).with_name("tlkeras")
     tlkeras = [str(script)] if script.exists() else [sys.executable, "-m", "tlkeras"]
     commands = {"python -c pass": [sys.executable, "-c", "pass"]}
-    commands |= {f"python -c 'import {name}'": [sys.executable, "-c", f"import {name}"] for name in ("click", "tlkeras")}
+    commands |= {
+        f"python -c 'import {name}'": [sys.executable, "-c", f"import {name}"] for name in ("click", "tlkeras")
+    }
     commands |= {" ".join(("tlkeras", *verb, "--help")): [*tlkeras, *verb, "--help"] for verb in [(), *verbs(cli.main)]}
     commands["python -c 'import tensorflow'"] = [sys.executable, "-c", "import tensorflow"]
     measuring.alternate({name: lambda c=c: measuring.timed(c) for name, c in commands.items()}, 1)
@@ -32,11 +34,36 @@ def main() -> None:
     click_alone, result, rows = measuring.median(got["python -c 'import click'"], "seconds"), {}, []
     for name, runs in got.items():
         seconds, cpu = measuring.median(runs, "seconds"), measuring.median(runs, "cpu")
-        result[name] = {"median_s": round(seconds, 4), "least_s": round(min(r["seconds"] for r in runs), 4), "cpu_s": round(cpu, 4), "of_click": round(seconds / click_alone, 2), "all_s": [round(r["seconds"], 4) for r in runs]}
+        result[name] = {
+            "median_s": round(seconds, 4),
+            "least_s": round(min(r["seconds"] for r in runs), 4),
+            "cpu_s": round(cpu, 4),
+            "of_click": round(seconds / click_alone, 2),
+            "all_s": [round(r["seconds"], 4) for r in runs],
+        }
         held = ("yes" if seconds < TARGET else "NO") if name.startswith("tlkeras") else ""
-        rows.append({"command": f"`{name}`", "median s": f"{seconds:.3f}", "least s": f"{result[name]['least_s']:.3f}", "CPU s": f"{cpu:.3f}", "of click": f"{seconds / click_alone:.2f}", f"< {TARGET} s": held})
+        rows.append(
+            {
+                "command": f"`{name}`",
+                "median s": f"{seconds:.3f}",
+                "least s": f"{result[name]['least_s']:.3f}",
+                "CPU s": f"{cpu:.3f}",
+                "of click": f"{seconds / click_alone:.2f}",
+                f"< {TARGET} s": held,
+            }
+        )
     slow = [name for name, r in result.items() if name.startswith("tlkeras") and r["median_s"] >= TARGET]
-    measuring.report("start", args.quick, facts, [(f"Median of {rounds} rounds", rows)], rounds=rounds, target_s=TARGET, target_met=not slow, too_slow=slow, commands=result)
+    measuring.report(
+        "start",
+        args.quick,
+        facts,
+        [(f"Median of {rounds} rounds", rows)],
+        rounds=rounds,
+        target_s=TARGET,
+        target_met=not slow,
+        too_slow=slow,
+        commands=result,
+    )
 
 
 def verbs(group: click.Group) -> list[tuple[str, ...]]:

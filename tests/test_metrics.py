@@ -8,7 +8,9 @@ import pytest
 from tlkeras import metrics as m
 
 sk = pytest.importorskip("sklearn.metrics")
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::sklearn.exceptions.UndefinedMetricWarning", "ignore::RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::sklearn.exceptions.UndefinedMetricWarning", "ignore::RuntimeWarning"
+)
 
 CASES = 120
 AT_MOST = 300  # curves of one class each: scikit-learn's own checks take most of the time
@@ -47,7 +49,11 @@ def test_scores_of_the_confusion_matrix_equal_scikit_learn(k):
             **{f"{how}_f1": sk.f1_score(y, guess, average=how, zero_division=0) for how in ("macro", "micro", "weighted")},
         }  # fmt: skip
         assert {name: got[name] for name in want} == pytest.approx(want, abs=1e-12)
-        for name, values in zip(("precision", "recall", "f1", "support"), sk.precision_recall_fscore_support(y, guess, labels=range(k), zero_division=0), strict=True):
+        for name, values in zip(
+            ("precision", "recall", "f1", "support"),
+            sk.precision_recall_fscore_support(y, guess, labels=range(k), zero_division=0),
+            strict=True,
+        ):
             assert got["per_class"][name] == pytest.approx(values, abs=1e-12)
 
 
@@ -62,14 +68,32 @@ def test_multi_label_scores_equal_scikit_learn(k):
         got = m.multi_label(Y, guess)
         want = {"accuracy": (guess == Y).all(1).mean()}
         if k > 1:  # scikit-learn takes one column for a binary problem
-            want = {"accuracy": sk.accuracy_score(Y, guess), **{f"{how}_f1": sk.f1_score(Y, guess, average=how, zero_division=0) for how in ("macro", "micro", "weighted")}}
-            for name, values in zip(("precision", "recall", "f1", "support"), sk.precision_recall_fscore_support(Y, guess, zero_division=0), strict=True):
+            want = {
+                "accuracy": sk.accuracy_score(Y, guess),
+                **{
+                    f"{how}_f1": sk.f1_score(Y, guess, average=how, zero_division=0)
+                    for how in ("macro", "micro", "weighted")
+                },
+            }
+            for name, values in zip(
+                ("precision", "recall", "f1", "support"),
+                sk.precision_recall_fscore_support(Y, guess, zero_division=0),
+                strict=True,
+            ):
                 assert got["per_class"][name] == pytest.approx(values, abs=1e-12)
         assert {name: got[name] for name in want} == pytest.approx(want, abs=1e-12)
         defined = [c for c in range(k) if 0 < Y[:, c].sum() < n]
-        assert m.mean_over_classes(m.roc_auc, Y, p) == (pytest.approx(np.mean([sk.roc_auc_score(Y[:, c], p[:, c]) for c in defined]), abs=1e-12) if defined else None)
+        assert m.mean_over_classes(m.roc_auc, Y, p) == (
+            pytest.approx(np.mean([sk.roc_auc_score(Y[:, c], p[:, c]) for c in defined]), abs=1e-12)
+            if defined
+            else None
+        )
         positive = [c for c in range(k) if Y[:, c].any()]
-        assert m.mean_over_classes(m.average_precision, Y, p) == (pytest.approx(np.mean([sk.average_precision_score(Y[:, c], p[:, c]) for c in positive]), abs=1e-12) if positive else None)
+        assert m.mean_over_classes(m.average_precision, Y, p) == (
+            pytest.approx(np.mean([sk.average_precision_score(Y[:, c], p[:, c]) for c in positive]), abs=1e-12)
+            if positive
+            else None
+        )
 
 
 @pytest.mark.parametrize("k", [2, 3, 10])
@@ -78,11 +102,17 @@ def test_curves_equal_scikit_learn(k):
     for y, p in itertools.islice(cases(k), AT_MOST // k):
         for c in range(k):
             is_c = y == c
-            assert m.roc_auc(is_c, p[:, c]) == (pytest.approx(sk.roc_auc_score(is_c, p[:, c]), abs=1e-12) if 0 < is_c.sum() < len(y) else None)
-            assert m.average_precision(is_c, p[:, c]) == (pytest.approx(sk.average_precision_score(is_c, p[:, c]), abs=1e-12) if is_c.any() else None)
+            assert m.roc_auc(is_c, p[:, c]) == (
+                pytest.approx(sk.roc_auc_score(is_c, p[:, c]), abs=1e-12) if 0 < is_c.sum() < len(y) else None
+            )
+            assert m.average_precision(is_c, p[:, c]) == (
+                pytest.approx(sk.average_precision_score(is_c, p[:, c]), abs=1e-12) if is_c.any() else None
+            )
         if k > 2 and len(set(y)) == k:
             whole += 1
-            assert m.mean_over_classes(m.roc_auc, np.eye(k, dtype=int)[y], p) == pytest.approx(sk.roc_auc_score(y, p, multi_class="ovr", average="macro"), abs=1e-12)
+            assert m.mean_over_classes(m.roc_auc, np.eye(k, dtype=int)[y], p) == pytest.approx(
+                sk.roc_auc_score(y, p, multi_class="ovr", average="macro"), abs=1e-12
+            )
     assert k == 2 or whole > 9
 
 
@@ -118,7 +148,11 @@ def test_regression_equals_scikit_learn(outputs):
         if case % 5 == 0:
             y[:, 0] = 3.0  # nothing to explain: R2 is 0, or 1 where it is met
             guess[:, 0] = 3.0 if case % 10 else 4.0
-        want = {"rmse": sk.root_mean_squared_error(y, guess), "mae": sk.mean_absolute_error(y, guess), "r2": sk.r2_score(y, guess)}
+        want = {
+            "rmse": sk.root_mean_squared_error(y, guess),
+            "mae": sk.mean_absolute_error(y, guess),
+            "r2": sk.r2_score(y, guess),
+        }
         assert m.regression(y, guess) == pytest.approx(want, rel=1e-9, abs=1e-12)
 
 
@@ -132,7 +166,13 @@ def test_calibration_equals_a_plain_loop():
         for b in range(bins):
             inside = [i for i in range(n) if int(confidence[i] * bins) == b or (b == bins - 1 and confidence[i] == 1)]
             if inside:
-                total += abs(sum(correct[i] for i in inside) / len(inside) - sum(confidence[i] for i in inside) / len(inside)) * len(inside) / n
+                total += (
+                    abs(
+                        sum(correct[i] for i in inside) / len(inside) - sum(confidence[i] for i in inside) / len(inside)
+                    )
+                    * len(inside)
+                    / n
+                )
         got, rows = m.calibration(confidence, correct, bins)
         assert got == pytest.approx(total, abs=1e-12) and sum(r["n"] for r in rows) == n
     assert m.calibration([1.0, 1.0, 0.0], [True, True, False])[0] == 0 and m.calibration([1.0], [False])[0] == 1
@@ -142,7 +182,9 @@ def test_the_interval_contains_the_truth_about_95_times_in_100():
     rng, covered, trials = np.random.default_rng(0), 0, 300
     for trial in range(trials):
         right = rng.random(150) < 0.8
-        low, high = m.bootstrap(lambda rows, right=right: {"accuracy": float(right[rows].mean())}, len(right), seed=trial, times=300)["accuracy"]
+        low, high = m.bootstrap(
+            lambda rows, right=right: {"accuracy": float(right[rows].mean())}, len(right), seed=trial, times=300
+        )["accuracy"]
         covered += low <= 0.8 <= high
     assert 0.90 <= covered / trials <= 0.99
 

@@ -1,6 +1,6 @@
 """Pipelines: the order of an epoch and the augmentation of a sample depend on the seed, the epoch and the sample alone.
 
-    pytest tests/test_pipeline.py
+pytest tests/test_pipeline.py
 """
 
 import numpy as np
@@ -24,7 +24,10 @@ def table(colours):
     return pipeline.Table(paths, targets, np.ones(len(paths), np.float32), prints)
 
 
-def epochs(table, first, last, options=Augmentation(), batch=8, seed=0):
+PLAIN = Augmentation()
+
+
+def epochs(table, first, last, options=PLAIN, batch=8, seed=0):
     """[(images, targets)] per epoch."""
     stream = pipeline.training(table, PIXELS, batch, seed, first, last, options)
     batches = [(x.numpy(), y.numpy()) for x, y, _ in stream]
@@ -39,7 +42,9 @@ def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own(table):
     assert len({tuple(o) for o in orders}) == 3 and orders[0] != sorted(orders[0])
 
 
-@pytest.mark.parametrize("options", [Augmentation(), EVERYTHING, Augmentation(mixup=0.4, cutmix=1.0)], ids=["plain", "augmented", "mixed"])
+@pytest.mark.parametrize(
+    "options", [Augmentation(), EVERYTHING, Augmentation(mixup=0.4, cutmix=1.0)], ids=["plain", "augmented", "mixed"]
+)
 def test_a_stream_that_starts_later_gives_what_it_would_have_given(table, options):
     whole, late = epochs(table, 0, 3, options), epochs(table, 2, 3, options)
     assert all((a == b).all() for a, b in zip(whole[2], late[0], strict=True))
@@ -61,7 +66,18 @@ def test_each_view_of_a_sample_differs_and_none_depends_on_the_batch(table):
     assert same.mean() < 0.1
 
 
-@pytest.mark.parametrize("name, value", [("flip", "horizontal"), ("rotate", 30.0), ("crop", 0.7), ("brightness", 0.3), ("contrast", 0.3), ("rand_augment", 2), ("erase", 0.9)])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("flip", "horizontal"),
+        ("rotate", 30.0),
+        ("crop", 0.7),
+        ("brightness", 0.3),
+        ("contrast", 0.3),
+        ("rand_augment", 2),
+        ("erase", 0.9),
+    ],
+)
 def test_each_augmentation_changes_pictures_within_the_range(table, name, value):
     plain, changed = epochs(table, 0, 1)[0][0], epochs(table, 0, 1, Augmentation(**{name: value}))[0][0]
     assert changed.dtype == np.float32 and changed.min() >= 0 and changed.max() <= 255

@@ -32,7 +32,13 @@ def step(net, options: Phase, steps: int = 2):
     net.model.compile(plans.optimizer(net, one, steps), keras.losses.CategoricalCrossentropy(from_logits=True))
     before = {b: {v.path: v.numpy().copy() for v in net.variables(b)} for b in net.blocks}
     rng = np.random.default_rng(0)
-    net.model.fit(rng.integers(0, 255, (8 * steps, 32, 32, 3)).astype("float32"), np.eye(3)[rng.integers(0, 3, 8 * steps)], batch_size=8, epochs=1, verbose=0)
+    net.model.fit(
+        rng.integers(0, 255, (8 * steps, 32, 32, 3)).astype("float32"),
+        np.eye(3)[rng.integers(0, 3, 8 * steps)],
+        batch_size=8,
+        epochs=1,
+        verbose=0,
+    )
     return {b: {v.path: np.abs(v.numpy() - before[b][v.path]).max() for v in net.variables(b)} for b in net.blocks}
 
 
@@ -52,13 +58,19 @@ def test_patterns_name_blocks(pattern, blocks):
 
 
 def test_an_unknown_block_names_the_blocks_and_the_nearest_and_the_place(write_config):
-    path = write_config(train={"phases": [{"name": "top", "train": ["head", "stack9"], "epochs": 1, "learning_rate": 0.1}]})
+    path = write_config(
+        train={"phases": [{"name": "top", "train": ["head", "stack9"], "epochs": 1, "learning_rate": 0.1}]}
+    )
     _, origin = configure.load(path)
     with pytest.raises(errors.PlanError) as caught:
         plans.make([phase(name="top", train=["head", "block9"]), phase(train=["hed"])], BLOCKS, "some_net", origin)
     text = str(caught.value)
     assert "phase 'top' trains 'block9', which some_net does not have" in text
-    assert "It has: stem block1 block2 block3 top, and head" in text and "Did you mean block" in text and "Did you mean head?" in text
+    assert (
+        "It has: stem block1 block2 block3 top, and head" in text
+        and "Did you mean block" in text
+        and "Did you mean head?" in text
+    )
     assert f"{path}:" in text
 
 
@@ -91,7 +103,9 @@ def affine(changes: dict) -> dict:
     return {path: c for path, c in changes.items() if path.endswith(("gamma", "beta")) and "layer_norm" not in path}
 
 
-@pytest.mark.parametrize("mode, stats_move, affine_moves", [("frozen", False, False), ("train", True, True), ("adapt", True, False)])
+@pytest.mark.parametrize(
+    "mode, stats_move, affine_moves", [("frozen", False, False), ("train", True, True), ("adapt", True, False)]
+)
 def test_batchnorm_follows_its_mode_in_a_trained_block(net, mode, stats_move, affine_moves):
     changes = step(net, phase(train=["all"], batchnorm=mode))
     body = {p: c for b, block in changes.items() if b != "head" for p, c in block.items()}
@@ -112,7 +126,11 @@ def test_each_block_learns_at_its_own_rate(net):
     def first_step(factor):
         for variable, value in zip(net.model.variables, start, strict=True):
             variable.assign(value)
-        return step(net, phase(train=["head", "blocks[-1:]"], optimizer="sgd", schedule="constant", rates={"blocks[-1:]": factor}), steps=1)
+        return step(
+            net,
+            phase(train=["head", "blocks[-1:]"], optimizer="sgd", schedule="constant", rates={"blocks[-1:]": factor}),
+            steps=1,
+        )
 
     whole, half = first_step(1.0), first_step(0.5)
     last = list(net.blocks)[-2]
@@ -123,7 +141,11 @@ def test_each_block_learns_at_its_own_rate(net):
 
 def test_weight_decay_scales_with_the_rate_of_the_block_and_spares_biases(net):
     """Without a gradient AdamW moves a weight by rate x decay x weight, and by nothing else."""
-    one = plans.make([phase(train=["head", "blocks[-1:]"], weight_decay=0.1, schedule="constant", rates={"blocks[-1:]": 0.1})], list(net.blocks), "n")[0]
+    one = plans.make(
+        [phase(train=["head", "blocks[-1:]"], weight_decay=0.1, schedule="constant", rates={"blocks[-1:]": 0.1})],
+        list(net.blocks),
+        "n",
+    )[0]
     plans.apply(net, one)
     optimizer = plans.optimizer(net, one, 10)
     optimizer.build(net.model.trainable_variables)
@@ -131,11 +153,16 @@ def test_weight_decay_scales_with_the_rate_of_the_block_and_spares_biases(net):
     optimizer.apply([keras.ops.zeros(v.shape) for v in net.model.trainable_variables], net.model.trainable_variables)
     for v in net.model.trainable_variables:
         factor = 1.0 if v.path.startswith("head") else 0.1
-        expected = before[v.path] if v.path.endswith(("bias", "gamma", "beta")) else before[v.path] * (1 - 0.01 * factor * 0.1)
+        expected = (
+            before[v.path] if v.path.endswith(("bias", "gamma", "beta")) else before[v.path] * (1 - 0.01 * factor * 0.1)
+        )
         assert np.allclose(v.numpy(), expected, rtol=1e-5, atol=1e-8), v.path
 
 
-@pytest.mark.parametrize("kind, expected", [("constant", [0.5, 1, 1, 1, 1]), ("linear", [0.5, 1, 1, 2 / 3, 1 / 3]), ("cosine", [0.5, 1, 1, 0.75, 0.25])])
+@pytest.mark.parametrize(
+    "kind, expected",
+    [("constant", [0.5, 1, 1, 1, 1]), ("linear", [0.5, 1, 1, 2 / 3, 1 / 3]), ("cosine", [0.5, 1, 1, 0.75, 0.25])],
+)
 def test_schedules_rise_then_fall(kind, expected):
     rate = plans.schedule(kind, 1.0, 5, 2)
     assert np.allclose([float(rate(i)) for i in range(5)], expected)
@@ -165,7 +192,16 @@ def test_the_audit_names_a_frozen_tensor_that_moved_and_a_trained_block_that_did
 
 
 def test_plan_lists_every_phase_and_block(write_config):
-    rows = plans.plan(write_config(train={"phases": [{"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.01}, {"name": "all", "train": "all", "epochs": 1, "learning_rate": 0.001}]}))
+    rows = plans.plan(
+        write_config(
+            train={
+                "phases": [
+                    {"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.01},
+                    {"name": "all", "train": "all", "epochs": 1, "learning_rate": 0.001},
+                ]
+            }
+        )
+    )
     assert {r["phase"] for r in rows} == {"head", "all"}
     assert all(r["trainable"] == 0 for r in rows if not r["trained"])
     text = plans.text(rows)

@@ -54,7 +54,17 @@ def picture(path: Path, seed: int, size=(40, 30), **options) -> None:
     Image.fromarray(pixels).save(path, **options)
 
 
-def build(folder: Path, task="image-classification", labels=None, outputs=None, ids=None, evaluated=("test",), finished=True, splits=None, **options) -> Run:
+def build(
+    folder: Path,
+    task="image-classification",
+    labels=None,
+    outputs=None,
+    ids=None,
+    evaluated=("test",),
+    finished=True,
+    splits=None,
+    **options,
+) -> Run:
     """A run folder like the one that `train`, and for `evaluated` splits `evaluate`, would leave behind."""
     run = Run(folder / "run")
     run.folder.mkdir(parents=True)
@@ -65,25 +75,97 @@ def build(folder: Path, task="image-classification", labels=None, outputs=None, 
     paths = [folder / "data" / f"{i}.png" for i in range(len(labels))]
     for i, path in enumerate(paths):
         picture(path, i)
-    cfg = config.Config.model_validate({"name": "built", "task": {"name": task, **options}, "data": {"path": "photos"}, "backbone": {"name": "tiny"}, "export": {"to": ["tflite"]}})
+    cfg = config.Config.model_validate(
+        {
+            "name": "built",
+            "task": {"name": task, **options},
+            "data": {"path": "photos"},
+            "backbone": {"name": "tiny"},
+            "export": {"to": ["tflite"]},
+        }
+    )
     write_text(run.config, config.render(cfg))
     chosen = tasks.options_of(cfg)
     targets, answer = module.targets(labels, chosen, None)
     _, _, answer = module.learnt(targets, np.flatnonzero(np.array(splits) == "train"), answer, chosen)
     hashes = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
-    held = data.Held(ids, [str(p) for p in paths], labels, splits, [None] * len(ids), hashes, np.zeros(len(ids), np.int64), targets, answer, {"skipped": 0})
+    held = data.Held(
+        ids,
+        [str(p) for p in paths],
+        labels,
+        splits,
+        [None] * len(ids),
+        hashes,
+        np.zeros(len(ids), np.int64),
+        targets,
+        answer,
+        {"skipped": 0},
+    )
     data._write(held, run)
-    write_json(run.data_report, {"schema": 1, "found": len(ids), "used": len(ids), "skipped": [], "ignored": {}, "notes": {}, "near_duplicates": []})
-    write_json(run.manifest, {"schema": 1, "name": "built", "task": cfg.task, "answer": answer, "data": held.facts(), "device": "cpu", "precision": "float32", "versions": {"keras": "3.15.1"}})
-    phases = [{"name": "head", "epochs": 2, "optimizer": "adamw", "schedule": "cosine", "early_stopping": None}, {"name": "top", "epochs": 3, "optimizer": "adamw", "schedule": "cosine", "early_stopping": {"patience": 1, "min_delta": 0.0}}]
+    write_json(
+        run.data_report,
+        {
+            "schema": 1,
+            "found": len(ids),
+            "used": len(ids),
+            "skipped": [],
+            "ignored": {},
+            "notes": {},
+            "near_duplicates": [],
+        },
+    )
+    write_json(
+        run.manifest,
+        {
+            "schema": 1,
+            "name": "built",
+            "task": cfg.task,
+            "answer": answer,
+            "data": held.facts(),
+            "device": "cpu",
+            "precision": "float32",
+            "versions": {"keras": "3.15.1"},
+        },
+    )
+    phases = [
+        {"name": "head", "epochs": 2, "optimizer": "adamw", "schedule": "cosine", "early_stopping": None},
+        {
+            "name": "top",
+            "epochs": 3,
+            "optimizer": "adamw",
+            "schedule": "cosine",
+            "early_stopping": {"patience": 1, "min_delta": 0.0},
+        },
+    ]
     rows = [
-        {"phase": p["name"], "block": b, "trained": b == "head" or p["name"] == "top", "factor": 1.0, "batchnorm": "frozen", "learning_rate": 2e-3, "parameters": 90, "trainable": 80 if b == "head" else 0}
+        {
+            "phase": p["name"],
+            "block": b,
+            "trained": b == "head" or p["name"] == "top",
+            "factor": 1.0,
+            "batchnorm": "frozen",
+            "learning_rate": 2e-3,
+            "parameters": 90,
+            "trainable": 80 if b == "head" else 0,
+        }
         for p in phases
         for b in ("stem", "block1", "head")
     ]
     write_json(run.plan, {"schema": 1, "phases": phases, "blocks": rows})
-    write_json(run.audit, {"schema": 1, "rows": [{k: r[k] for k in ("phase", "block", "trained")} | {"tensors": 4, "moved": 4 * r["trained"]} for r in rows]})
-    write_text(run.history, "phase,epoch,seconds,accuracy,loss,val_accuracy,val_loss\nhead,1,2.5,0.5,1.5,0.4,1.6\nhead,2,2.5,0.7,1.1,0.5,1.2\ntop,1,2.5,0.8,0.9,0.6,0.9\ntop,2,2.5,0.8,0.9,0.6,0.8\ntop,3,2.5,0.9,0.5,,nan\n")
+    write_json(
+        run.audit,
+        {
+            "schema": 1,
+            "rows": [
+                {k: r[k] for k in ("phase", "block", "trained")} | {"tensors": 4, "moved": 4 * r["trained"]}
+                for r in rows
+            ],
+        },
+    )
+    write_text(
+        run.history,
+        "phase,epoch,seconds,accuracy,loss,val_accuracy,val_loss\nhead,1,2.5,0.5,1.5,0.4,1.6\nhead,2,2.5,0.7,1.1,0.5,1.2\ntop,1,2.5,0.8,0.9,0.6,0.9\ntop,2,2.5,0.8,0.9,0.6,0.8\ntop,3,2.5,0.9,0.5,,nan\n",
+    )
     run.record("start", device="cpu")
     if finished:
         run.model.write_bytes(b"not read by the report")
@@ -91,7 +173,12 @@ def build(folder: Path, task="image-classification", labels=None, outputs=None, 
     for split in evaluated:
         rows = held.rows(split)
         given = outputs if outputs is not None else np.eye(targets.shape[1])[targets[rows].argmax(1)]
-        evaluation.write_predictions(run.predictions(split), [ids[i] for i in rows], module.columns(targets[rows], np.asarray(given, float), answer), answer)
+        evaluation.write_predictions(
+            run.predictions(split),
+            [ids[i] for i in rows],
+            module.columns(targets[rows], np.asarray(given, float), answer),
+            answer,
+        )
         known = json.loads(run.metrics.read_text()) if run.metrics.is_file() else {"schema": 1}
         write_json(run.metrics, {**known, split: {"split": split, **evaluation.score(run.predictions(split), module)}})
     return run
@@ -139,20 +226,49 @@ def test_all_right_is_not_taken_for_certainty(tmp_path):
 def test_worst_mistakes_come_first(read):
     said = read.sections["mistakes"]
     assert "2 answers of 4 are wrong" in said
-    assert 0 < said.index("006.png") < said.index("005.png") < said.index("Right, with the least confidence") < said.index("007.png") < said.index("004.png")
+    assert (
+        0
+        < said.index("006.png")
+        < said.index("005.png")
+        < said.index("Right, with the least confidence")
+        < said.index("007.png")
+        < said.index("004.png")
+    )
     alts = [image["alt"] for image in read.all("img")]
     assert alts[:2] == ["truth: bird; answer: fruit", "truth: fruit; answer: flower"]
 
 
 def test_sections_come_in_the_order_of_reading(read):
     assert list(read.sections) == ["header", "results", "training", "mistakes", "data", "artefacts", "repeat"]
-    assert [a["href"] for a in read.all("a")][-6:] == ["#results", "#training", "#mistakes", "#data", "#artefacts", "#repeat"]
+    assert [a["href"] for a in read.all("a")][-6:] == [
+        "#results",
+        "#training",
+        "#mistakes",
+        "#data",
+        "#artefacts",
+        "#repeat",
+    ]
 
 
-@pytest.mark.parametrize("label", ["<script>alert(1)</script>", "\u202egnp.exe", "a\"onerror='x'", "&lt;b&gt;", "line\nbreak\x1b[31m", "</title></style><img src=x>", "x" * 5000])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "<script>alert(1)</script>",
+        "\u202egnp.exe",
+        "a\"onerror='x'",
+        "&lt;b&gt;",
+        "line\nbreak\x1b[31m",
+        "</title></style><img src=x>",
+        "x" * 5000,
+    ],
+)
 def test_hostile_labels_are_escaped(tmp_path, label):
     path = tmp_path / "run" / "report.html"
-    report(build(tmp_path, labels=[label, "plain"] * 4, ids=[f"{label}/{i}" for i in range(8)], outputs=[[0.1, 0.9]] * 4).folder)
+    report(
+        build(
+            tmp_path, labels=[label, "plain"] * 4, ids=[f"{label}/{i}" for i in range(8)], outputs=[[0.1, 0.9]] * 4
+        ).folder
+    )
     text, read = path.read_text("utf8"), Page(path)
     assert not read.all("script") and "\u202e" not in text and "\x1b" not in text
     assert {a.get("src", "data:")[:5] for a in read.all("img")} == {"data:"}
@@ -170,8 +286,17 @@ def test_genuine_right_to_left_labels_stay_as_they_are(tmp_path):
 
 def test_report_loads_nothing_from_elsewhere(path, read):
     text = path.read_text("utf8")
-    assert not [e for e, _ in read.elements if e in ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "source")]
-    assert all(v.startswith(("data:image/jpeg;base64,", "#")) for _, attributes in read.elements for k, v in attributes.items() if k in ("src", "href", "srcset"))
+    assert not [
+        e
+        for e, _ in read.elements
+        if e in ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "source")
+    ]
+    assert all(
+        v.startswith(("data:image/jpeg;base64,", "#"))
+        for _, attributes in read.elements
+        for k, v in attributes.items()
+        if k in ("src", "href", "srcset")
+    )
     assert not re.search(r"https?://|url\(|@import", text)
     policy = [m["content"] for m in read.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     assert policy and policy[0].startswith("default-src 'none'; img-src data:;")
@@ -201,7 +326,18 @@ def test_report_of_a_folder_that_is_no_run_says_so(tmp_path):
         report(tmp_path)
 
 
-@pytest.mark.parametrize("name, text", [("metrics.json", "{"), ("metrics.json", "[]"), ("plan.json", "no"), ("history.csv", "phase,epoch,loss\nhead,x,1\n"), ("status.jsonl", "{\n{}\n"), ("predictions-test.parquet", "PAR1"), ("splits.parquet", "PAR1")])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("metrics.json", "{"),
+        ("metrics.json", "[]"),
+        ("plan.json", "no"),
+        ("history.csv", "phase,epoch,loss\nhead,x,1\n"),
+        ("status.jsonl", "{\n{}\n"),
+        ("predictions-test.parquet", "PAR1"),
+        ("splits.parquet", "PAR1"),
+    ],
+)
 def test_damaged_files_are_named_and_the_old_report_stays(run, name, text):
     before = report(run.folder).read_bytes()
     (run.folder / name).write_text(text)
@@ -212,7 +348,9 @@ def test_damaged_files_are_named_and_the_old_report_stays(run, name, text):
 
 def test_predictions_of_another_evaluation_are_refused(run):
     table, answer = evaluation.read_predictions(run.predictions("test"))
-    evaluation.write_predictions(run.predictions("test"), table.pop("id")[:2], {k: v[:2] for k, v in table.items()}, answer)
+    evaluation.write_predictions(
+        run.predictions("test"), table.pop("id")[:2], {k: v[:2] for k, v in table.items()}, answer
+    )
     with pytest.raises(ModelError, match="2 samples where metrics.json counts 4.*tlkeras evaluate"):
         report(run.folder)
 
@@ -227,7 +365,9 @@ def test_figures_are_those_of_metrics_json(original, read):
 
 
 def test_undefined_metrics_are_said_to_be_undefined(tmp_path):
-    run = build(tmp_path, labels=["a", "b"] * 4, splits=["train", "train", "test", "train", "test", "train", "test", "train"])
+    run = build(
+        tmp_path, labels=["a", "b"] * 4, splits=["train", "train", "test", "train", "test", "train", "test", "train"]
+    )
     said = Page(report(run.folder)).sections["results"]
     assert "ROC AUC" in said and "not defined here" in said
 
@@ -250,20 +390,53 @@ def test_a_frozen_block_that_moved_is_shouted(run):
 
 
 def test_what_was_left_out_of_the_data_is_listed(run):
-    write_json(run.data_report, {"schema": 1, "skipped": [{"file": "<b>.png", "reason": "empty"}], "ignored": {"hidden": 3}, "notes": {"no EXIF": {"count": 1, "files": ["1.png"]}}, "near_duplicates": ["1.png (test) and 2.png (train), 1 of 64 bits differ"]})
+    write_json(
+        run.data_report,
+        {
+            "schema": 1,
+            "skipped": [{"file": "<b>.png", "reason": "empty"}],
+            "ignored": {"hidden": 3},
+            "notes": {"no EXIF": {"count": 1, "files": ["1.png"]}},
+            "near_duplicates": ["1.png (test) and 2.png (train), 1 of 64 bits differ"],
+        },
+    )
     read = Page(report(run.folder))
     said = read.sections["data"]
     assert "<b>.png: empty" in said and "hidden: 3" in said and "no EXIF: 1" in said and "1 of 64 bits differ" in said
-    assert "1 image nearly equals one in another split" in read.sections["header"] and "1 file could not be used" in read.sections["header"]
+    assert (
+        "1 image nearly equals one in another split" in read.sections["header"]
+        and "1 file could not be used" in read.sections["header"]
+    )
 
 
 def test_artefacts_are_compared_and_missing_ones_named(run):
     folder = run.artefact("saved_model")
     folder.mkdir(parents=True)
-    row = {"format": "saved_model", "metric": "accuracy", "keras": 0.9, "score": 0.88, "drop": 0.02, "max_difference": 5e-7, "agreement": 0.99, "n": 50, "bytes": 3_400_000, "milliseconds": 12.34, "allowed_drop": 0.02}
+    row = {
+        "format": "saved_model",
+        "metric": "accuracy",
+        "keras": 0.9,
+        "score": 0.88,
+        "drop": 0.02,
+        "max_difference": 5e-7,
+        "agreement": 0.99,
+        "n": 50,
+        "bytes": 3_400_000,
+        "milliseconds": 12.34,
+        "allowed_drop": 0.02,
+    }
     write_json(folder / "parity.json", {"schema": 1, **row})
     said = Page(report(run.folder)).sections["artefacts"].replace("\u00a0", " ")
-    for words in ("saved_model", "88.0 %", "2.0 %", "5×10⁻⁷", "99.0 %", "3.4 MB", "12.3 ms", "Asked for and not here: tflite"):
+    for words in (
+        "saved_model",
+        "88.0 %",
+        "2.0 %",
+        "5×10⁻⁷",
+        "99.0 %",
+        "3.4 MB",
+        "12.3 ms",
+        "Asked for and not here: tflite",
+    ):
         assert words in said
 
 
@@ -276,7 +449,13 @@ def test_validation_and_training_figures_come_with_a_warning(tmp_path):
 
 def test_multi_label_runs_show_missed_and_invented_labels(tmp_path):
     labels = ["a|b", "b", "a", "", "a|b", "", "b", "a"]
-    read = Page(report(build(tmp_path, labels=labels, multi_label=True, outputs=[[0.9, 0.2], [0.1, 0.1], [0.7, 0.9], [0.6, 0.4]]).folder))
+    read = Page(
+        report(
+            build(
+                tmp_path, labels=labels, multi_label=True, outputs=[[0.9, 0.2], [0.1, 0.1], [0.7, 0.9], [0.6, 0.4]]
+            ).folder
+        )
+    )
     said = read.sections["mistakes"]
     assert "2 answers of 4 are wrong" in said and said.index("004.png") < said.index("006.png")
     assert "said a" in said and "is a and b" in said
@@ -302,24 +481,38 @@ def test_many_classes_still_make_a_small_page(run):
     scores = rng.dirichlet(np.ones(n), 300)
     answer = {"classes": labels, "multi_label": False, "threshold": 0.5}
     module = tasks.get("image-classification")
-    evaluation.write_predictions(run.predictions("test"), [str(i) for i in range(300)], module.columns(np.eye(n)[:300], scores, answer), answer)
+    evaluation.write_predictions(
+        run.predictions("test"), [str(i) for i in range(300)], module.columns(np.eye(n)[:300], scores, answer), answer
+    )
     metrics = json.loads(run.metrics.read_text())["test"]
     counts = np.zeros((n, n), int)
     np.add.at(counts, (np.arange(300), scores.argmax(1)), 1)
-    per = {"class": labels, **{k: [0.5] * n for k in ("precision", "recall", "f1")}, "support": [1.0] * 300 + [0.0] * 200}
-    write_json(run.metrics, {"schema": 1, "test": {**metrics, "n": 300, "per_class": per, "confusion": counts.tolist()}})
+    per = {
+        "class": labels,
+        **{k: [0.5] * n for k in ("precision", "recall", "f1")},
+        "support": [1.0] * 300 + [0.0] * 200,
+    }
+    write_json(
+        run.metrics, {"schema": 1, "test": {**metrics, "n": 300, "per_class": per, "confusion": counts.tolist()}}
+    )
     manifest = json.loads(run.manifest.read_text())
     write_json(run.manifest, {**manifest, "answer": answer})
     run.splits.unlink()
     path = report(run.folder)
     assert path.stat().st_size < 1_500_000
-    assert "A matrix of 500 classes would not fit" in Page(path).text and "picture not kept in the run" in Page(path).text
+    assert (
+        "A matrix of 500 classes would not fit" in Page(path).text and "picture not kept in the run" in Page(path).text
+    )
 
 
 def test_pictures_keep_the_page_small(tmp_path):
     labels = [f"c{i % 20}" for i in range(120)]
     splits = ["train"] * 20 + ["test"] * 100
-    read_path = report(build(tmp_path, labels=labels, splits=splits, outputs=np.random.default_rng(0).dirichlet(np.ones(20), 100)).folder)
+    read_path = report(
+        build(
+            tmp_path, labels=labels, splits=splits, outputs=np.random.default_rng(0).dirichlet(np.ones(20), 100)
+        ).folder
+    )
     assert 20 < len(Page(read_path).all("img")) <= 40
     assert read_path.stat().st_size < 1_500_000
 
@@ -370,10 +563,20 @@ def test_pictures_are_those_of_the_samples(original, read):
 
 def test_writing_a_report_imports_no_tensorflow(run):
     code = f"import sys; from tlkeras.reports import report; report({str(run.folder)!r}); print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
-@pytest.mark.parametrize("low, high, expected", [(0, 1, [0, 0.25, 0.5, 0.75, 1]), (0, 1.95, [0, 0.5, 1, 1.5]), (-3, 3, [-2, 0, 2]), (0, 1e-5, [0, 2.5e-6, 5e-6, 7.5e-6, 1e-5])])
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (0, 1, [0, 0.25, 0.5, 0.75, 1]),
+        (0, 1.95, [0, 0.5, 1, 1.5]),
+        (-3, 3, [-2, 0, 2]),
+        (0, 1e-5, [0, 2.5e-6, 5e-6, 7.5e-6, 1e-5]),
+    ],
+)
 def test_axes_carry_round_numbers(low, high, expected):
     assert charts.ticks(low, high) == pytest.approx(expected)
 
@@ -387,6 +590,12 @@ def test_curves_of_one_epoch_and_of_a_flat_line_can_be_drawn():
 
 
 def test_numbers_are_written_for_people():
-    assert [page.figure(v) for v in (0, 0.1234567, 12345.6, 4.9e-5, -2e7)] == ["0", "0.1235", "12,346", "4.9×10⁻⁵", "-2×10⁷"]
+    assert [page.figure(v) for v in (0, 0.1234567, 12345.6, 4.9e-5, -2e7)] == [
+        "0",
+        "0.1235",
+        "12,346",
+        "4.9×10⁻⁵",
+        "-2×10⁷",
+    ]
     assert [page.size(v) for v in (12, 3400, 3_400_000)] == ["12.0 B", "3.4 kB", "3.4 MB"]
     assert page.names(["a"]) == "<bdi>a</bdi>" and page.names("abc", 2) == "<bdi>a</bdi>, <bdi>b</bdi> and 1 more"

@@ -62,16 +62,25 @@ def refused(match, **data):
 def test_a_folder_of_class_folders(tmp_path):
     root = fill(tmp_path / "photos", "cat/1.jpg", "cat/deep/down/2.PNG", "dog/1.jpeg", "two words 🌸/x y.webp")
     found = sources.read(Data(path=str(root)))
-    assert dict(zip(found.ids, found.labels, strict=True)) == {"cat/1.jpg": "cat", "cat/deep/down/2.PNG": "cat", "dog/1.jpeg": "dog", "two words 🌸/x y.webp": "two words 🌸"}
+    assert dict(zip(found.ids, found.labels, strict=True)) == {
+        "cat/1.jpg": "cat",
+        "cat/deep/down/2.PNG": "cat",
+        "dog/1.jpeg": "dog",
+        "two words 🌸/x y.webp": "two words 🌸",
+    }
     assert found.splits == [None] * 4 and found.groups == [None] * 4 and all(os.path.isfile(p) for p in found.paths)
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "VALIDATION", "Testing"), ("train", "valid"), ("train",)])
+@pytest.mark.parametrize(
+    "names", [("train", "val", "test"), ("Training", "VALIDATION", "Testing"), ("train", "valid"), ("train",)]
+)
 def test_folders_called_like_splits_state_the_splits(tmp_path, names):
     root = fill(tmp_path, *(f"{name}/{c}/{i}.jpg" for name in names for c in ("cat", "dog") for i in (1, 2)))
     found = sources.read(Data(path=str(root)))
     assert set(found.labels) == {"cat", "dog"} and len(found) == 4 * len(names)
-    assert {s: i.split("/")[0] for i, s in zip(found.ids, found.splits, strict=True)} == dict(zip(("train", "val", "test") if len(names) == 3 else ("train", "val"), names, strict=False))
+    assert {s: i.split("/")[0] for i, s in zip(found.ids, found.splits, strict=True)} == dict(
+        zip(("train", "val", "test") if len(names) == 3 else ("train", "val"), names, strict=False)
+    )
 
 
 def test_a_class_may_be_called_test_where_nothing_is_called_train(tmp_path):
@@ -96,7 +105,9 @@ def test_images_outside_class_folders_are_counted(tmp_path):
 def test_an_empty_class_folder_is_refused_by_name(tmp_path):
     root = fill(tmp_path, "cat/1.jpg", "dog/1.jpg", "mouse/readme.txt")
     (root / "rat").mkdir()
-    assert "empty: mouse, rat. Remove these folders or fill them." in refused("every class folder needs images", path=root)
+    assert "empty: mouse, rat. Remove these folders or fill them." in refused(
+        "every class folder needs images", path=root
+    )
     root = fill(tmp_path / "s", "train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg")
     (root / "val/dog").mkdir()
     assert "empty: val/dog" in refused("every class folder needs images", path=root)
@@ -104,11 +115,22 @@ def test_an_empty_class_folder_is_refused_by_name(tmp_path):
 
 def test_junk_is_counted_and_no_class(tmp_path):
     root = fill(tmp_path, "cat/1.jpg", "dog/1.jpg")
-    for junk in (".DS_Store", "cat/Thumbs.db", "cat/.hidden.jpg", "cat/notes.txt", "__MACOSX/cat/._1.jpg", ".git/x.jpg"):
+    for junk in (
+        ".DS_Store",
+        "cat/Thumbs.db",
+        "cat/.hidden.jpg",
+        "cat/notes.txt",
+        "__MACOSX/cat/._1.jpg",
+        ".git/x.jpg",
+    ):
         (root / junk).parent.mkdir(parents=True, exist_ok=True)
         (root / junk).write_bytes(b"x")
     found = sources.read(Data(path=str(root)))
-    assert found.ids == ["cat/1.jpg", "dog/1.jpg"] and sum(found.ignored.values()) == 6 and found.ignored["suffix .txt"] == 1
+    assert (
+        found.ids == ["cat/1.jpg", "dog/1.jpg"]
+        and sum(found.ignored.values()) == 6
+        and found.ignored["suffix .txt"] == 1
+    )
 
 
 def test_links_are_followed_only_when_asked_for_and_only_inside(tmp_path):
@@ -117,7 +139,11 @@ def test_links_are_followed_only_when_asked_for_and_only_inside(tmp_path):
     (root / "linked").symlink_to(root / "cat", target_is_directory=True)
     said = refused("every class folder needs images; empty: linked", path=root)
     assert "Links are not followed; data.follow_symlinks allows those that stay inside" in said
-    assert sorted(sources.read(Data(path=str(root), follow_symlinks=True)).ids) == ["cat/1.jpg", "dog/1.jpg", "linked/1.jpg"]
+    assert sorted(sources.read(Data(path=str(root), follow_symlinks=True)).ids) == [
+        "cat/1.jpg",
+        "dog/1.jpg",
+        "linked/1.jpg",
+    ]
     (root / "linked").unlink()
     (root / "out").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     refused("every class folder needs images; empty: out", path=root, follow_symlinks=True)
@@ -129,7 +155,10 @@ def test_what_is_not_there_is_told_with_the_nearest_name(tmp_path):
     assert "Did you mean labels.csv?" in refused("there is no such file or folder", path=tmp_path / "label.csv")
     refused("there is no such file or folder", path=tmp_path / "no" / "where.parquet")
     (tmp_path / "data.json").write_text("{}")
-    refused(r"data is a folder of class folders, a \.csv, \.tsv or \.parquet table, or \*\.tfrecord\* files; received data\.json", path=tmp_path / "data.json")
+    refused(
+        r"data is a folder of class folders, a \.csv, \.tsv or \.parquet table, or \*\.tfrecord\* files; received data\.json",
+        path=tmp_path / "data.json",
+    )
 
 
 @pytest.mark.parametrize("key", [{"group": "patient"}, {"split": "part"}, {"label": ["x", "y"]}])
@@ -171,11 +200,16 @@ def test_a_table_is_read_as_it_is_written(folder, name, mark, end):
 def test_quotes_hold_separators_line_breaks_and_quotes(folder):
     found = sources.read(table(folder, 'image,label\n"img/a.jpg","a, ""b""\nc"\nimg/b.jpg,x\n'))
     assert found.labels == ['a, "b"\nc', "x"]
-    assert wrong(folder, 'image,label\nimg/a.jpg,"a\nb\nc"\nimg/no.jpg,x\n').endswith("line 5: img/no.jpg does not exist")
+    assert wrong(folder, 'image,label\nimg/a.jpg,"a\nb\nc"\nimg/no.jpg,x\n').endswith(
+        "line 5: img/no.jpg does not exist"
+    )
 
 
 def test_a_table_in_another_encoding_is_refused_with_line_and_byte(folder):
-    assert wrong(folder, b"image,label\nimg/a.jpg,x\nimg/b.jpg,caf\xe9\n") == "t.csv:3: tables are UTF-8; byte 37 (0xe9) is not. Save the table as UTF-8."
+    assert (
+        wrong(folder, b"image,label\nimg/a.jpg,x\nimg/b.jpg,caf\xe9\n")
+        == "t.csv:3: tables are UTF-8; byte 37 (0xe9) is not. Save the table as UTF-8."
+    )
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         said = wrong(folder, "image,label\nimg/a.jpg,x\n".encode(encoding))
         assert "UTF-16" in said or "NUL character" in said
@@ -187,15 +221,22 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(folder):
 
 def test_missing_columns_are_named_with_the_nearest(folder):
     said = wrong(folder, "image,lable\nimg/a.jpg,x\n")
-    assert said == "t.csv: the table has no column 'label'. Did you mean lable? It has: image, lable. Name columns with data.image and data.label."
-    said = wrong(folder, "image,label\nimg/a.jpg,x\n", image="file", label=["x", "label"], group="patient", split="part")
+    assert (
+        said
+        == "t.csv: the table has no column 'label'. Did you mean lable? It has: image, lable. Name columns with data.image and data.label."
+    )
+    said = wrong(
+        folder, "image,label\nimg/a.jpg,x\n", image="file", label=["x", "label"], group="patient", split="part"
+    )
     assert "no column 'file', 'x', 'patient', 'part'." in said
     assert "separated by commas in a .csv" in wrong(folder, "image;label\nimg/a.jpg;x\n")
     assert len(sources.read(table(folder, "image,label,more,and more\nimg/a.jpg,x,,\n"))) == 1
 
 
 def test_doubled_columns_are_refused(folder):
-    assert wrong(folder, "image,label, label\nimg/a.jpg,x,y\n") == "t.csv:1: columns need different names; twice: label."
+    assert (
+        wrong(folder, "image,label, label\nimg/a.jpg,x,y\n") == "t.csv:1: columns need different names; twice: label."
+    )
 
 
 def test_a_table_without_rows_is_refused(folder):
@@ -215,7 +256,9 @@ def test_a_nul_character_is_refused_with_its_line(folder):
 
 
 def test_a_row_of_10_megabytes_is_refused_with_its_line(folder):
-    assert wrong(folder, "image,label\nimg/a.jpg,x\nimg/b.jpg," + "x" * 10_000_000 + "\n").startswith("t.csv:3: the row that begins here is not well formed: field larger than")
+    assert wrong(folder, "image,label\nimg/a.jpg,x\nimg/b.jpg," + "x" * 10_000_000 + "\n").startswith(
+        "t.csv:3: the row that begins here is not well formed: field larger than"
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 30_000])
@@ -226,7 +269,9 @@ def test_a_quote_that_is_never_closed_is_shown_where_it_opens(folder, rows):
 
 
 def test_wrong_paths_are_all_listed_with_their_lines(folder):
-    said = wrong(folder, "image,label\n/etc/passwd,a\n../out.jpg,b\nimg/../../out.jpg,c\nimg/none.jpg,d\n,e\nimg/a.jpg,f\n")
+    said = wrong(
+        folder, "image,label\n/etc/passwd,a\n../out.jpg,b\nimg/../../out.jpg,c\nimg/none.jpg,d\n,e\nimg/a.jpg,f\n"
+    )
     assert said == (
         "t.csv: 5 of 6 rows cannot be used:\n  line 2: /etc/passwd lies outside the folder of the table\n  line 3: ../out.jpg lies outside the folder of the table\n"
         "  line 4: img/../../out.jpg lies outside the folder of the table\n  line 5: img/none.jpg does not exist\n  line 6: the cell 'image' is empty"
@@ -234,9 +279,15 @@ def test_wrong_paths_are_all_listed_with_their_lines(folder):
 
 
 def test_absolute_paths_inside_the_folder_are_read(folder, tmp_path):
-    assert sources.read(table(folder, f"image,label\n{folder}/img/a.jpg,x\nimg/../img/b.jpg,y\n")).paths[0] == f"{folder}/img/a.jpg"
+    assert (
+        sources.read(table(folder, f"image,label\n{folder}/img/a.jpg,x\nimg/../img/b.jpg,y\n")).paths[0]
+        == f"{folder}/img/a.jpg"
+    )
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
-    assert len(sources.read(table(tmp_path / "link", f"image,label\n{tmp_path}/link/img/a.jpg,x\n{folder}/img/b.jpg,y\n"))) == 2
+    assert (
+        len(sources.read(table(tmp_path / "link", f"image,label\n{tmp_path}/link/img/a.jpg,x\n{folder}/img/b.jpg,y\n")))
+        == 2
+    )
     outside = fill(tmp_path, "out.jpg") / "out.jpg"
     assert len(sources.read(table(folder, f"image,label\n{outside},x\n../out.jpg,y\n", follow_symlinks=True))) == 2
 
@@ -258,11 +309,13 @@ def test_splits_and_groups_come_from_columns(folder):
     found = sources.read(table(folder, text, split="part", group="who"))
     assert found.splits == ["train", "val", None]
     assert found.groups == ["p1", None, "p1"], "a blank group is no group: such rows do not belong together"
-    assert "line 3: split 'dev' is not train, val or test" in wrong(folder, text.replace("validation", "dev"), split="part")
+    assert "line 3: split 'dev' is not train, val or test" in wrong(
+        folder, text.replace("validation", "dev"), split="part"
+    )
 
 
 def test_cells_of_labels_stay_as_they_are_written(folder):
-    text = "image,label,x,y\nimg/a.jpg,cat|dog,0.5,1\nimg/b.jpg,,,2\nimg/c.jpg,oops,inf,\"1,5\"\n"
+    text = 'image,label,x,y\nimg/a.jpg,cat|dog,0.5,1\nimg/b.jpg,,,2\nimg/c.jpg,oops,inf,"1,5"\n'
     assert sources.read(table(folder, text)).labels == ["cat|dog", "", "oops"]
     assert sources.read(table(folder, text, label=["x", "y"])).labels == [["0.5", "1"], ["", "2"], ["inf", "1,5"]]
 
@@ -289,7 +342,13 @@ def parquet(folder, columns, names=None, **data):
 def test_a_parquet_table_gives_the_same_samples(folder):
     import decimal
 
-    values = [1, None, 3], [1.5, float("nan"), 2.0], [True, False, None], [decimal.Decimal("1.50")] * 3, [b"cat", b"caf\xc3\xa9", None]
+    values = (
+        [1, None, 3],
+        [1.5, float("nan"), 2.0],
+        [True, False, None],
+        [decimal.Decimal("1.50")] * 3,
+        [b"cat", b"caf\xc3\xa9", None],
+    )
     want = ["1", "", "3"], ["1.5", "", "2.0"], ["True", "False", ""], ["1.50"] * 3, ["cat", "café", ""]
     for given, texts in zip(values, want, strict=True):
         found = sources.read(parquet(folder, {"image": ["img/a.jpg", "img/b.jpg", "img/c.jpg"], "label": given}))
@@ -299,10 +358,19 @@ def test_a_parquet_table_gives_the_same_samples(folder):
 
 def test_a_wrong_parquet_table_is_refused(folder):
     for columns, match in (
-        ({"image": ["img/no.jpg", None], "label": ["a", "b"]}, r"2 of 2 rows cannot be used:\n  row 1: img/no.jpg does not exist\n  row 2: the cell 'image' is empty"),
-        ({"image": [{"bytes": b"x", "path": None}], "label": [0]}, "the column 'image' must hold texts or numbers; it holds records"),
+        (
+            {"image": ["img/no.jpg", None], "label": ["a", "b"]},
+            r"2 of 2 rows cannot be used:\n  row 1: img/no.jpg does not exist\n  row 2: the cell 'image' is empty",
+        ),
+        (
+            {"image": [{"bytes": b"x", "path": None}], "label": [0]},
+            "the column 'image' must hold texts or numbers; it holds records",
+        ),
         ({"image": [["img/a.jpg"]], "label": [0]}, "the column 'image' must hold texts or numbers; it holds lists"),
-        ({"image": ["img/a.jpg"], "label": [{"x": 0}]}, "the column 'label' must hold texts or numbers; it holds records"),
+        (
+            {"image": ["img/a.jpg"], "label": [{"x": 0}]},
+            "the column 'label' must hold texts or numbers; it holds records",
+        ),
         ({"image": ["img/a\0.jpg"], "label": ["a"]}, "does not exist"),
         ({"file": ["img/a.jpg"], "label": ["a"]}, "no column 'image'"),
     ):
@@ -335,13 +403,24 @@ def records(folder, name, *examples):
     folder.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / name)) as writer:
         for one in examples:
-            raw = one if isinstance(one, bytes) else tf.train.Example(features=tf.train.Features(feature={k: feature(v) for k, v in one.items()})).SerializeToString()
+            raw = (
+                one
+                if isinstance(one, bytes)
+                else tf.train.Example(
+                    features=tf.train.Features(feature={k: feature(v) for k, v in one.items()})
+                ).SerializeToString()
+            )
             writer.write(raw)
     return Data(path=str(folder / name))
 
 
 def test_tfrecord_files_are_unpacked_once(tmp_path, monkeypatch):
-    data = records(tmp_path / "in", "x.tfrecord-00000-of-00002", {"image": png(1), "label": b"cat"}, {"image": png(2), "label": b"dog"})
+    data = records(
+        tmp_path / "in",
+        "x.tfrecord-00000-of-00002",
+        {"image": png(1), "label": b"cat"},
+        {"image": png(2), "label": b"dog"},
+    )
     records(tmp_path / "in", "x.tfrecord-00001-of-00002", {"image": png(1), "label": b"cat"})
     data = Data(path=str(tmp_path / "in" / "x.tfrecord-*"))
     found = sources.read(data)
@@ -357,7 +436,15 @@ def test_tfrecord_files_are_unpacked_once(tmp_path, monkeypatch):
 
 
 def test_labels_of_tfrecords_are_texts(tmp_path):
-    data = records(tmp_path, "x.tfrecord", {"image": png(1), "label": 3}, {"image": png(2), "label": 0.5}, {"image": png(3), "label": [1, 2]}, {"image": png(4), "label": []}, {"image": png(5), "label": "café".encode()})
+    data = records(
+        tmp_path,
+        "x.tfrecord",
+        {"image": png(1), "label": 3},
+        {"image": png(2), "label": 0.5},
+        {"image": png(3), "label": [1, 2]},
+        {"image": png(4), "label": []},
+        {"image": png(5), "label": "café".encode()},
+    )
     assert sources.read(data).labels == ["3", "0.5", ["1", "2"], "", "café"]
 
 
@@ -366,10 +453,26 @@ def test_wrong_tfrecords_are_refused_by_file_and_record(tmp_path):
 
     good = {"image": png(1), "label": b"cat"}
     for name, examples, match in (
-        ("names.tfrecord", [good, {"images": png(1), "label": b"cat"}], r"names\.tfrecord: record 1 has no feature 'image'\. Did you mean images\? It has: images, label"),
-        ("label.tfrecord", [{"image": png(1), "lable": b"cat"}], r"record 0 has no feature 'label'\. Did you mean lable\?"),
-        ("two.tfrecord", [{"image": [png(1), png(2)], "label": b"cat"}], r"record 0 must hold one encoded image as bytes in 'image'; it holds 2"),
-        ("pixels.tfrecord", [{"image": [1, 2, 3], "label": b"cat"}], "must hold one encoded image as bytes in 'image'; it holds 0"),
+        (
+            "names.tfrecord",
+            [good, {"images": png(1), "label": b"cat"}],
+            r"names\.tfrecord: record 1 has no feature 'image'\. Did you mean images\? It has: images, label",
+        ),
+        (
+            "label.tfrecord",
+            [{"image": png(1), "lable": b"cat"}],
+            r"record 0 has no feature 'label'\. Did you mean lable\?",
+        ),
+        (
+            "two.tfrecord",
+            [{"image": [png(1), png(2)], "label": b"cat"}],
+            r"record 0 must hold one encoded image as bytes in 'image'; it holds 2",
+        ),
+        (
+            "pixels.tfrecord",
+            [{"image": [1, 2, 3], "label": b"cat"}],
+            "must hold one encoded image as bytes in 'image'; it holds 0",
+        ),
         ("other.tfrecord", [good, b"\xff\xff\xff no example"], r"other\.tfrecord: record 1 is no tf\.train\.Example"),
         ("empty.tfrecord", [], "there is no record in it"),
     ):
@@ -381,7 +484,10 @@ def test_wrong_tfrecords_are_refused_by_file_and_record(tmp_path):
     flipped[len(raw) // 2 + 40] ^= 1
     for damaged, record in ((raw[:-5], 1), (bytes(flipped), 1), (gzip.compress(raw), 0)):
         (tmp_path / "cut.tfrecord").write_bytes(damaged)
-        with pytest.raises(DataError, match=rf"cut\.tfrecord: a damaged TFRecord file, or a compressed one: its record {record} cannot be read"):
+        with pytest.raises(
+            DataError,
+            match=rf"cut\.tfrecord: a damaged TFRecord file, or a compressed one: its record {record} cannot be read",
+        ):
             sources.read(data)
 
 
@@ -417,7 +523,16 @@ def prepared(tmp_path_factory):
 
         def _generate_examples(self, first, last):
             for i in range(first, last):
-                yield str(i), {"image": io.BytesIO(png(i)), "label": -1 if i >= 10 else i % 2, "weight": i / 2, "name": f"name {i}", "kinds": [i % 3, (i + 1) % 3]}
+                yield (
+                    str(i),
+                    {
+                        "image": io.BytesIO(png(i)),
+                        "label": -1 if i >= 10 else i % 2,
+                        "weight": i / 2,
+                        "name": f"name {i}",
+                        "kinds": [i % 3, (i + 1) % 3],
+                    },
+                )
 
     folder = tmp_path_factory.mktemp("tfds")
     builder = TinyFlowers(data_dir=str(folder))
@@ -437,11 +552,19 @@ print(json.dumps([found.splits, found.labels, found.paths, found.ignored]))
 def test_a_prepared_dataset_is_read_by_its_folder_and_by_name(prepared):
     folder, builder = prepared
     found = sources.read(Data(tfds=str(builder.data_path)), offline=True)
-    assert sorted(zip(found.splits, found.labels, strict=True)) == sorted([("train", "rose"), ("train", "lily")] * 3 + [(s, c) for s in ("val", "test") for c in ("rose", "lily")])
+    assert sorted(zip(found.splits, found.labels, strict=True)) == sorted(
+        [("train", "rose"), ("train", "lily")] * 3 + [(s, c) for s in ("val", "test") for c in ("rose", "lily")]
+    )
     assert found.ignored == {"without a label": 2}, "-1 stands for a label that is kept secret, not for the last class"
     assert sorted(Path(p).read_bytes() for p in found.paths) == sorted(png(i) for i in range(10))
     # Another process: TensorFlow Datasets reads the variable once, and there the builder's code is not known.
-    made = subprocess.run([sys.executable, "-c", BY_NAME], env={**os.environ, "TFDS_DATA_DIR": str(folder)}, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [sys.executable, "-c", BY_NAME],
+        env={**os.environ, "TFDS_DATA_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(made.stdout.splitlines()[-1]) == [found.splits, found.labels, found.paths, found.ignored]
 
 
@@ -461,13 +584,23 @@ def test_wrong_features_are_named(prepared):
 
 def test_a_dataset_that_is_not_there_is_refused_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(MachineError, match=r"The dataset 'mnist' is not on this machine \(looked in .*\), and --offline forbids the download"):
+    with pytest.raises(
+        MachineError,
+        match=r"The dataset 'mnist' is not on this machine \(looked in .*\), and --offline forbids the download",
+    ):
         sources.read(Data(tfds="mnist"), offline=True)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("mnst", "has no 'mnst'. Did you mean mnist?"), ("mnist:9.9.9", "cannot be used"), ("mnist/nope", "cannot be used"), ("a b", "cannot be used"), ("../x", "cannot be used"), ("huggingface:mnist", "outside TensorFlow Datasets, whose code would be fetched and run")],
+    [
+        ("mnst", "has no 'mnst'. Did you mean mnist?"),
+        ("mnist:9.9.9", "cannot be used"),
+        ("mnist/nope", "cannot be used"),
+        ("a b", "cannot be used"),
+        ("../x", "cannot be used"),
+        ("huggingface:mnist", "outside TensorFlow Datasets, whose code would be fetched and run"),
+    ],
 )
 def test_names_that_mean_nothing_are_refused_without_the_network(tmp_path, monkeypatch, name, said):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))

@@ -29,10 +29,14 @@ def test_every_sample_gets_one_split_of_the_right_size_in_every_class():
         assert counts == {"val": round(0.2 * n), "test": round(0.2 * n), "train": n - 2 * round(0.2 * n)}
 
 
-@pytest.mark.parametrize(("val", "test"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.1, 0.3), (0.45, 0.45), (0.001, 0.001), (0.9, 0.09)])
+@pytest.mark.parametrize(
+    ("val", "test"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.1, 0.3), (0.45, 0.45), (0.001, 0.001), (0.9, 0.09)]
+)
 def test_parts_are_what_was_asked_for(val, test):
     counts = Counter(assign(strata=NONE, val=val, test=test))
-    assert counts["val"] == (max(1, round(val * N)) if val else 0) and counts["test"] == (max(1, round(test * N)) if test else 0)
+    assert counts["val"] == (max(1, round(val * N)) if val else 0) and counts["test"] == (
+        max(1, round(test * N)) if test else 0
+    )
 
 
 def test_splits_repeat_and_another_seed_gives_others():
@@ -54,7 +58,9 @@ def test_the_order_of_the_samples_does_not_matter():
 def test_names_of_groups_and_classes_do_not_matter():
     groups = [f"g{i // 4}" for i in range(N)]
     renamed = {"cat": "a", "dog": "b", "mouse": "c"}
-    assert assign(groups=groups) == assign(strata=[renamed[s] for s in STRATA], groups=[g.replace("g", "patient ") for g in groups])
+    assert assign(groups=groups) == assign(
+        strata=[renamed[s] for s in STRATA], groups=[g.replace("g", "patient ") for g in groups]
+    )
 
 
 def test_groups_and_equal_bytes_stay_together():
@@ -79,7 +85,19 @@ def test_rows_without_a_group_do_not_hang_together():
     assert Counter(assign(groups=NONE)) == Counter(assign(groups=[f"g{i}" for i in range(N)]))
 
 
-@pytest.mark.parametrize("sizes", [[50] + [5] * 10, [90] + [1] * 10, list(range(1, 25)), [33, 33, 33], [1, 1, 100], [7] * 20, [60, 20, 20], [2, 3, 95]])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [50] + [5] * 10,
+        [90] + [1] * 10,
+        list(range(1, 25)),
+        [33, 33, 33],
+        [1, 1, 100],
+        [7] * 20,
+        [60, 20, 20],
+        [2, 3, 95],
+    ],
+)
 def test_a_large_group_does_not_swell_a_split(sizes):
     for seed in range(30):
         hashes = [hashlib.sha256(f"{seed} {g} {i}".encode()).hexdigest() for g, n in enumerate(sizes) for i in range(n)]
@@ -112,20 +130,28 @@ def test_what_shares_bytes_or_a_group_with_a_stated_split_follows_it():
 
 def test_a_group_in_two_stated_splits_is_refused_by_name():
     given, groups = ["train", "test", *[None] * (N - 2)], ["patient 7", "patient 7", *[None] * (N - 2)]
-    with pytest.raises(DataError, match=r"The group patient 7 lies in test and train; what belongs together must stay in one split\."):
+    with pytest.raises(
+        DataError, match=r"The group patient 7 lies in test and train; what belongs together must stay in one split\."
+    ):
         assign(groups=groups, given=given)
     with pytest.raises(DataError, match=r"The 2 files with the same bytes lies in test and train"):
         assign([HASHES[0], HASHES[0], *HASHES[2:]], given=given)
 
 
-@pytest.mark.parametrize(("n", "val", "test", "enough"), [(2, 0.2, 0.2, False), (3, 0.2, 0.2, True), (1, 0.2, 0.0, False), (2, 0.2, 0.0, True), (1, 0.0, 0.0, True)])
+@pytest.mark.parametrize(
+    ("n", "val", "test", "enough"),
+    [(2, 0.2, 0.2, False), (3, 0.2, 0.2, True), (1, 0.2, 0.0, False), (2, 0.2, 0.0, True), (1, 0.0, 0.0, True)],
+)
 def test_too_few_samples_of_a_class_are_refused_by_name(n, val, test, enough):
     strata = ["rare"] * n + ["other"] * (N - n)
     if enough:
         counts = Counter(assign(strata=strata, val=val, test=test)[:n])
         assert counts["train"] >= 1 and counts["val"] == bool(val) and counts["test"] == bool(test)
     else:
-        with pytest.raises(DataError, match=rf"at least {1 + bool(val) + bool(test)} different samples .* too few: rare: {n}\. Add samples, leave the class out, or set"):
+        with pytest.raises(
+            DataError,
+            match=rf"at least {1 + bool(val) + bool(test)} different samples .* too few: rare: {n}\. Add samples, leave the class out, or set",
+        ):
             assign(strata=strata, val=val, test=test)
 
 
@@ -146,12 +172,25 @@ def test_all_classes_that_are_too_few_are_named():
 def test_adding_files_moves_few_of_the_others():
     for extra, most in ((1, 2), (10, 6), (60, 30)):
         more = HASHES + [hashlib.sha256(f"new {i}".encode()).hexdigest() for i in range(extra)]
-        before, after = assign(strata=NONE), assign(more, strata=[None] * len(more), groups=[None] * len(more), given=[None] * len(more))[:N]
+        before, after = (
+            assign(strata=NONE),
+            assign(more, strata=[None] * len(more), groups=[None] * len(more), given=[None] * len(more))[:N],
+        )
         assert sum(a != b for a, b in zip(before, after, strict=True)) <= most
 
 
 def test_taking_a_file_away_moves_few_of_the_others():
-    moved = [sum(a != b for a, b in zip(assign()[:i] + assign()[i + 1 :], assign(HASHES[:i] + HASHES[i + 1 :], STRATA[:i] + STRATA[i + 1 :]), strict=True)) for i in range(0, N, 40)]
+    moved = [
+        sum(
+            a != b
+            for a, b in zip(
+                assign()[:i] + assign()[i + 1 :],
+                assign(HASHES[:i] + HASHES[i + 1 :], STRATA[:i] + STRATA[i + 1 :]),
+                strict=True,
+            )
+        )
+        for i in range(0, N, 40)
+    ]
     assert max(moved) <= 3
 
 
@@ -166,7 +205,11 @@ def test_a_hundred_thousand_samples_are_split_in_seconds():
     n = 100_000
     hashes = [hashlib.sha256(str(i % 90_000).encode()).hexdigest() for i in range(n)]
     started = time.monotonic()
-    made = splits.assign(hashes, [i % 10 for i in range(n)], [f"g{i // 3}" if i % 2 else None for i in range(n)], [None] * n, 0.2, 0.2, 0)
+    made = splits.assign(
+        hashes, [i % 10 for i in range(n)], [f"g{i // 3}" if i % 2 else None for i in range(n)], [None] * n, 0.2, 0.2, 0
+    )
     assert Counter(made)["test"] == pytest.approx(0.2 * n, rel=0.02) and time.monotonic() - started < 20
-    one = splits.assign(["a", "b", "c", *hashes[3:]], [None] * n, [None, None, None] + ["all"] * (n - 3), [None] * n, 0.2, 0.2, 0)
+    one = splits.assign(
+        ["a", "b", "c", *hashes[3:]], [None] * n, [None, None, None] + ["all"] * (n - 3), [None] * n, 0.2, 0.2, 0
+    )
     assert Counter(one)["train"] >= n - 5

@@ -20,7 +20,22 @@ from tlkeras.errors import DataError, UsageError  # noqa: E402
 classes = tasks.get("image-classification")
 values = tasks.get("image-regression")
 Options, Values = classes.Options, values.Options
-CONTRACT = ["Options", "targets", "learnt", "head", "loss", "metrics", "finish", "strata", "columns", "score", "MAIN", "decode", "serving", "OUTPUT"]
+CONTRACT = [
+    "Options",
+    "targets",
+    "learnt",
+    "head",
+    "loss",
+    "metrics",
+    "finish",
+    "strata",
+    "columns",
+    "score",
+    "MAIN",
+    "decode",
+    "serving",
+    "OUTPUT",
+]
 
 
 def answer_of(names, multi_label=False, threshold=0.5):
@@ -35,7 +50,10 @@ def test_every_task_offers_the_contract(name):
 
 
 def test_a_task_that_does_not_exist_is_told_with_the_nearest():
-    with pytest.raises(UsageError, match=r"There is no task 'image-clasification'; there are image-classification, image-regression\. Did you mean image-classification\?"):
+    with pytest.raises(
+        UsageError,
+        match=r"There is no task 'image-clasification'; there are image-classification, image-regression\. Did you mean image-classification\?",
+    ):
         tasks.get("image-clasification")
 
 
@@ -67,7 +85,12 @@ def test_multi_label_cells_list_their_classes():
     ("labels", "names", "options", "said"),
     [
         (["a", "", "b"], None, {}, "Every sample needs a class; 1 have an empty label, the first is number 2."),
-        (["a", "b", "catt"], ["a", "b", "cat"], {}, "Labels that data.classes does not list: 'catt' (1). Did you mean cat?"),
+        (
+            ["a", "b", "catt"],
+            ["a", "b", "cat"],
+            {},
+            "Labels that data.classes does not list: 'catt' (1). Did you mean cat?",
+        ),
         (["a", "a"], None, {}, "Classification needs at least two classes; the data has 1: a."),
         (["a", "b"], ["a", "b", "c"], {}, "Classes without a sample: c."),
         (["a|x", "b"], ["a", "b"], {"multi_label": True}, "Labels that data.classes does not list: 'x' (1)."),
@@ -129,7 +152,9 @@ def test_losses_follow_their_formulas(multi_label, smoothing, gamma):
     rng = np.random.default_rng(0)
     k, logits = 4, rng.normal(size=(32, 4)) * 3
     y = (rng.random((32, k)) < 0.4).astype(float) if multi_label else np.eye(k)[rng.integers(0, k, 32)]
-    options = Options(multi_label=multi_label, label_smoothing=smoothing, **({"loss": "focal", "focal_gamma": gamma} if gamma else {}))
+    options = Options(
+        multi_label=multi_label, label_smoothing=smoothing, **({"loss": "focal", "focal_gamma": gamma} if gamma else {})
+    )
     if multi_label:
         t, p = y * (1 - smoothing) + smoothing / 2, sigmoid(logits)
         entropy, true = -(t * np.log(p) + (1 - t) * np.log(1 - p)), t * p + (1 - t) * (1 - p)
@@ -137,10 +162,14 @@ def test_losses_follow_their_formulas(multi_label, smoothing, gamma):
     else:
         t, p = y * (1 - smoothing) + smoothing / k, softmax(logits)
         want = ((1 - p) ** (gamma or 0) * -t * np.log(p)).sum(1)
-    assert float(classes.loss(options)(y.astype(np.float32), logits.astype(np.float32))) == pytest.approx(want.mean(), rel=1e-4)
+    assert float(classes.loss(options)(y.astype(np.float32), logits.astype(np.float32))) == pytest.approx(
+        want.mean(), rel=1e-4
+    )
     # Weights of the samples multiply their losses.
     weights = rng.random(32)
-    assert float(classes.loss(options)(y.astype(np.float32), logits.astype(np.float32), weights)) == pytest.approx((want * weights).mean(), rel=1e-4)
+    assert float(classes.loss(options)(y.astype(np.float32), logits.astype(np.float32), weights)) == pytest.approx(
+        (want * weights).mean(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -173,7 +202,11 @@ def test_heads_have_raw_outputs_and_names_of_their_own():
 def test_the_accuracy_of_training_is_that_of_the_score():
     rng = np.random.default_rng(0)
     for multi_label in (False, True):
-        y = (rng.random((40, 3)) < 0.5).astype("float32") if multi_label else np.eye(3, dtype="float32")[rng.integers(0, 3, 40)]
+        y = (
+            (rng.random((40, 3)) < 0.5).astype("float32")
+            if multi_label
+            else np.eye(3, dtype="float32")[rng.integers(0, 3, 40)]
+        )
         raw = rng.normal(size=(40, 3)).astype("float32")
         (metric,) = classes.metrics(Options(multi_label=multi_label))
         metric.update_state(y, raw)
@@ -205,10 +238,14 @@ def test_a_frequent_class_that_is_rarest_in_one_row_only_can_be_split():
     labels = ["a|b"] * 20 + ["b"] + [""] * 2 + ["c"] * 9
     rows, answer = classes.targets(labels, Options(multi_label=True))
     strata = classes.strata(rows, answer)
-    made = splits.assign([str(i) for i in range(len(labels))], strata, [None] * len(labels), [None] * len(labels), 0.2, 0.2, 0)
+    made = splits.assign(
+        [str(i) for i in range(len(labels))], strata, [None] * len(labels), [None] * len(labels), 0.2, 0.2, 0
+    )
     assert set(made) == {"train", "val", "test"}
     rows, answer = classes.targets(["a"] * 9 + ["b"] * 2, Options(multi_label=True))
-    assert classes.strata(rows, answer) == [0] * 9 + [1] * 2, "a class that is rare itself is left to be refused by name"
+    assert classes.strata(rows, answer) == [0] * 9 + [1] * 2, (
+        "a class that is rare itself is left to be refused by name"
+    )
 
 
 # --- Classification: predictions and their score
@@ -264,7 +301,9 @@ def test_the_score_of_one_wrong_sample_is_defined(tmp_path):
 def test_the_multi_label_predictions_file_alone_is_scored(tmp_path):
     sk = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
-    rows, answer = classes.targets(["|".join(c for c in "abc" if rng.random() < 0.5) for _ in range(50)], Options(multi_label=True, threshold=0.7))
+    rows, answer = classes.targets(
+        ["|".join(c for c in "abc" if rng.random() < 0.5) for _ in range(50)], Options(multi_label=True, threshold=0.7)
+    )
     p = np.round(sigmoid(rng.normal(size=rows.shape) + 2 * rows - 1), 1).astype(np.float32)  # many are 0.7 exactly
     columns = classes.columns(rows, p, answer)
     guess = p >= np.float32(0.7)
@@ -279,7 +318,9 @@ def test_the_multi_label_predictions_file_alone_is_scored(tmp_path):
     assert {name: result["metrics"][name] for name in want} == pytest.approx(want, rel=1e-6)
     assert result["confusion"] is None
     for row, labels in zip(p, columns["predicted"], strict=True):
-        assert sorted(classes.decode(row, answer)["labels"]) == labels, "decode, columns and score draw the line at the same place"
+        assert sorted(classes.decode(row, answer)["labels"]) == labels, (
+            "decode, columns and score draw the line at the same place"
+        )
 
 
 # --- Classification: answers
@@ -295,8 +336,14 @@ def test_answers_agree_with_the_predictions_file():
     for i in range(20):
         one = classes.decode(p[i], answer)
         assert one["label"] == columns["predicted"][i] == served["label"][i].decode()
-        assert one["score"] == pytest.approx(columns["score"][i], abs=1e-6) == pytest.approx(served["score"][i], abs=1e-6)
-        assert list(one["scores"])[0] == one["label"] and len(one["scores"]) == 5 and list(one["scores"].values()) == sorted(one["scores"].values(), reverse=True)
+        assert (
+            one["score"] == pytest.approx(columns["score"][i], abs=1e-6) == pytest.approx(served["score"][i], abs=1e-6)
+        )
+        assert (
+            list(one["scores"])[0] == one["label"]
+            and len(one["scores"]) == 5
+            and list(one["scores"].values()) == sorted(one["scores"].values(), reverse=True)
+        )
         assert json.loads(json.dumps(one)) == one
     assert served["classes"].shape == (20, 8) and [c.decode() for c in served["classes"][3]] == answer["classes"]
     assert (served[classes.OUTPUT] == p).all()
@@ -306,7 +353,9 @@ def test_serving_takes_any_batch_in_a_graph():
     import tensorflow as tf
 
     for answer in (answer_of("abc"), answer_of("abc", True)):
-        served = tf.function(lambda x, answer=answer: classes.serving(x, answer), input_signature=[tf.TensorSpec((None, 3))])
+        served = tf.function(
+            lambda x, answer=answer: classes.serving(x, answer), input_signature=[tf.TensorSpec((None, 3))]
+        )
         for n in (0, 1, 5):
             out = served(np.full((n, 3), 1 / 3, np.float32))
             assert out["classes"].shape == out["scores"].shape == (n, 3) and ("label" in out) != answer["multi_label"]
@@ -314,7 +363,10 @@ def test_serving_takes_any_batch_in_a_graph():
 
 def test_a_multi_label_answer_may_be_empty():
     answer = answer_of("abc", True, 0.5)
-    assert classes.decode(np.array([0.1, 0.2, 0.3], np.float32), answer) == {"labels": [], "scores": {"c": 0.3, "b": 0.2, "a": 0.1}}
+    assert classes.decode(np.array([0.1, 0.2, 0.3], np.float32), answer) == {
+        "labels": [],
+        "scores": {"c": 0.3, "b": 0.2, "a": 0.1},
+    }
     assert classes.decode(np.array([0.5, 0.2, 0.9], np.float32), answer)["labels"] == ["c", "a"]
 
 
@@ -328,7 +380,9 @@ def test_values_are_read_in_their_unit():
     assert rows.tolist() == [[1, 2], [3, 4]] and answer == {"values": 2}
 
 
-@pytest.mark.parametrize("cell", ["", " ", "oops", "inf", "-inf", "nan", "1,5", "1_000", "1e400", "1e39", "0x10", "1 2", "--1"])
+@pytest.mark.parametrize(
+    "cell", ["", " ", "oops", "inf", "-inf", "nan", "1,5", "1_000", "1e400", "1e39", "0x10", "1 2", "--1"]
+)
 def test_a_cell_that_is_no_finite_number_is_named(cell):
     with pytest.raises(DataError) as caught:
         values.targets(["1", cell, "2", cell], Values())
@@ -356,8 +410,12 @@ def test_targets_are_standardised_from_training_rows_only_and_finish_gives_the_u
     train = np.arange(100)
     learnt, weights, answer = values.learnt(rows, train, answer, Values())
     assert learnt.dtype == np.float32 and (weights == 1).all() and len(weights) == 200
-    assert learnt[train].mean(0) == pytest.approx([0, 0], abs=1e-2) and learnt[train].std(0) == pytest.approx([1, 1], rel=1e-3)
-    assert answer["mean"] == pytest.approx(rows[train].astype(float).mean(0).tolist()) and answer["scale"] == pytest.approx(rows[train].astype(float).std(0).tolist())
+    assert learnt[train].mean(0) == pytest.approx([0, 0], abs=1e-2) and learnt[train].std(0) == pytest.approx(
+        [1, 1], rel=1e-3
+    )
+    assert answer["mean"] == pytest.approx(rows[train].astype(float).mean(0).tolist()) and answer[
+        "scale"
+    ] == pytest.approx(rows[train].astype(float).std(0).tolist())
     assert json.loads(json.dumps(answer)) == answer
     assert np.asarray(values.finish(learnt, answer)) == pytest.approx(rows, rel=1e-4)
 
@@ -375,7 +433,9 @@ def test_losses_of_values_follow_their_formulas(name):
     rng = np.random.default_rng(0)
     y, guess = rng.normal(size=(2, 30, 2)).astype("float32")
     error = guess - y
-    want = {"mse": error**2, "mae": abs(error), "huber": np.where(abs(error) <= 1, error**2 / 2, abs(error) - 0.5)}[name].mean()
+    want = {"mse": error**2, "mae": abs(error), "huber": np.where(abs(error) <= 1, error**2 / 2, abs(error) - 0.5)}[
+        name
+    ].mean()
     assert float(values.loss(Values(loss=name))(y, guess)) == pytest.approx(want, rel=1e-5)
 
 
@@ -392,4 +452,3 @@ def test_the_predictions_file_of_values_alone_is_scored(tmp_path):
     assert values.strata(rows, answer) is None
     assert values.decode(guess[0], answer)["values"] == pytest.approx(guess[0].tolist(), abs=1e-5)
     assert (values.serving(guess, answer)[values.OUTPUT] == guess).all()
-

@@ -18,8 +18,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tlkeras.errors import ModelError
 from tlkeras.artefacts.metadata import describe, embed, read
+from tlkeras.errors import ModelError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -1,6 +1,6 @@
 """Training, run for real on small pictures: phases, checkpoints, resuming, what stops a run and what is left then.
 
-    pytest tests/test_training.py
+pytest tests/test_training.py
 """
 
 import json
@@ -34,12 +34,27 @@ def weights(run) -> list[np.ndarray]:
 
 def test_a_run_folder_holds_everything_that_came_of_a_run(write_config, tmp_path):
     run = tlkeras.train(write_config(train=TWO_PHASES), tmp_path / "run", quiet=True)
-    for path in (run.config, run.manifest, run.splits, run.plan, run.audit, run.status, run.history, run.model, run.data_report):
+    for path in (
+        run.config,
+        run.manifest,
+        run.splits,
+        run.plan,
+        run.audit,
+        run.status,
+        run.history,
+        run.model,
+        run.data_report,
+    ):
         assert path.is_file(), path
     events = [json.loads(line)["event"] for line in run.status.read_text().splitlines()]
     assert events == ["start", *["epoch"] * 4, "done"]
     rows = run.history.read_text().splitlines()
-    assert rows[0].startswith("phase,epoch,seconds,") and [r.split(",")[0] for r in rows[1:]] == ["head", "head", "top", "top"]
+    assert rows[0].startswith("phase,epoch,seconds,") and [r.split(",")[0] for r in rows[1:]] == [
+        "head",
+        "head",
+        "top",
+        "top",
+    ]
     moved = {(r["phase"], r["block"]): r["moved"] for r in read_json(run.audit)["rows"]}
     assert moved["head", "head"] and not moved["head", "stem"] and moved["top", "head"] and not moved["top", "stem"]
     with pytest.raises(errors.UsageError, match="never overwritten"):
@@ -65,7 +80,9 @@ def test_two_runs_with_one_seed_are_equal_to_the_bit(write_config, tmp_path):
 
 def train_in_child(config, out, *more):
     command = [sys.executable, "-m", "tlkeras", "train", str(config), *more, *(["--out", str(out)] if out else [])]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"CI": "1"})
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"CI": "1"}
+    )
 
 
 def wait_for(path, text, child, seconds=240):
@@ -74,7 +91,9 @@ def wait_for(path, text, child, seconds=240):
         if path.is_file() and text in path.read_text():
             return
         time.sleep(0.02)
-    raise AssertionError(f"{text} did not come; the child said:\n{child.communicate()[0] if child.poll() is not None else '(still running)'}")
+    raise AssertionError(
+        f"{text} did not come; the child said:\n{child.communicate()[0] if child.poll() is not None else '(still running)'}"
+    )
 
 
 @pytest.mark.parametrize("after", ['"phase": "head", "epoch": 2', '"phase": "top", "epoch": 1'])
@@ -95,7 +114,9 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(write_config, t
 
 
 def test_sigterm_stops_with_75_and_resume_finishes(write_config, tmp_path):
-    config = write_config(train={"batch": 2, "phases": [{"name": "head", "train": "head", "epochs": 400, "learning_rate": 0.001}]})
+    config = write_config(
+        train={"batch": 2, "phases": [{"name": "head", "train": "head", "epochs": 400, "learning_rate": 0.001}]}
+    )
     child = train_in_child(config, tmp_path / "run")
     wait_for(tmp_path / "run" / "status.jsonl", '"epoch": 2', child)
     child.terminate()
@@ -119,7 +140,23 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(write_config, tmp_path, c
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(write_config, tmp_path):
-    config = write_config(train={"batch": 8, "phases": [{"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.01}, {"name": "wild", "train": "all", "epochs": 3, "learning_rate": 1e30, "optimizer": "sgd", "batchnorm": "train", "warmup": 0.0}]})
+    config = write_config(
+        train={
+            "batch": 8,
+            "phases": [
+                {"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.01},
+                {
+                    "name": "wild",
+                    "train": "all",
+                    "epochs": 3,
+                    "learning_rate": 1e30,
+                    "optimizer": "sgd",
+                    "batchnorm": "train",
+                    "warmup": 0.0,
+                },
+            ],
+        }
+    )
     with pytest.raises(errors.Diverged, match="lower learning rate") as caught:
         tlkeras.train(config, tmp_path / "run", quiet=True)
     assert caught.value.exit_code == 6
@@ -130,20 +167,33 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(write_co
 
 
 def test_early_stopping_ends_the_phase_and_goes_back_to_the_best_epoch(write_config, tmp_path):
-    phase = {"name": "head", "train": "head", "epochs": 30, "learning_rate": 3.0, "schedule": "constant", "early_stopping": {"patience": 2}}
+    phase = {
+        "name": "head",
+        "train": "head",
+        "epochs": 30,
+        "learning_rate": 3.0,
+        "schedule": "constant",
+        "early_stopping": {"patience": 2},
+    }
     run = tlkeras.train(write_config(train={"batch": 8, "phases": [phase]}), tmp_path / "run", quiet=True)
-    rows = [dict(zip(run.history.read_text().splitlines()[0].split(","), r.split(","), strict=True)) for r in run.history.read_text().splitlines()[1:]]
+    rows = [
+        dict(zip(run.history.read_text().splitlines()[0].split(","), r.split(","), strict=True))
+        for r in run.history.read_text().splitlines()[1:]
+    ]
     losses = [float(r["val_loss"]) for r in rows]
     assert len(rows) < 30 and len(rows) - 1 - int(np.argmin(losses)) == 2
     found = tlkeras.evaluate(run.folder, "val", quiet=True)
-    assert found["metrics"]["log_loss"] == pytest.approx(min(losses), rel=1e-3)
+    assert found["metrics"]["log_loss"] == pytest.approx(min(losses), rel=1e-3, abs=1e-6)
 
 
 def test_a_file_that_changes_while_training_is_named(write_config, tmp_path):
     from conftest import draw, write_classes
 
     data = write_classes(tmp_path / "data", 6)
-    config = write_config(data={"path": str(data), "val": 0.2, "test": 0.2}, train={"batch": 4, "phases": [{"name": "head", "train": "head", "epochs": 500, "learning_rate": 0.001}]})
+    config = write_config(
+        data={"path": str(data), "val": 0.2, "test": 0.2},
+        train={"batch": 4, "phases": [{"name": "head", "train": "head", "epochs": 500, "learning_rate": 0.001}]},
+    )
     child = train_in_child(config, tmp_path / "run")
     wait_for(tmp_path / "run" / "status.jsonl", '"epoch": 1', child)
     for i in range(6):
@@ -167,12 +217,17 @@ def test_device_gpu_fails_where_there_is_none_and_says_what_is_missing(write_con
 
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")
-    with pytest.raises(errors.MachineError, match="TensorFlow sees none. (This TensorFlow|The environment|There is no NVIDIA|These libraries)"):
+    with pytest.raises(
+        errors.MachineError,
+        match="TensorFlow sees none. (This TensorFlow|The environment|There is no NVIDIA|These libraries)",
+    ):
         tlkeras.train(write_config(), tmp_path / "run", ["train.device=gpu"], quiet=True)
 
 
 def test_a_run_that_is_being_written_cannot_be_resumed_by_a_second_process(write_config, tmp_path):
-    config = write_config(train={"batch": 2, "phases": [{"name": "head", "train": "head", "epochs": 2000, "learning_rate": 0.001}]})
+    config = write_config(
+        train={"batch": 2, "phases": [{"name": "head", "train": "head", "epochs": 2000, "learning_rate": 0.001}]}
+    )
     child = train_in_child(config, tmp_path / "run")
     try:
         wait_for(tmp_path / "run" / "status.jsonl", '"epoch": 1', child)
@@ -181,3 +236,21 @@ def test_a_run_that_is_being_written_cannot_be_resumed_by_a_second_process(write
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_finished_run_stands_without_its_preset_and_from_another_folder(
+    write_config, tmp_path, tiny_backbone, monkeypatch, colours
+):
+    import shutil
+
+    preset = tmp_path / "preset"
+    shutil.copytree(tiny_backbone, preset)
+    monkeypatch.chdir(colours.parent)
+    config = write_config(backbone={"name": str(preset)}, data={"path": colours.name, "val": 0.2, "test": 0.3})
+    run = tlkeras.train(config, tmp_path / "run", quiet=True)
+    shutil.rmtree(preset)
+    monkeypatch.chdir(tmp_path)
+    before = tlkeras.evaluate("run", quiet=True)["metrics"]
+    assert tlkeras.train("run", resume=True, quiet=True).folder.name == "run"
+    assert tlkeras.evaluate(run.folder, quiet=True)["metrics"] == before
+    assert tlkeras.export("run", ["tflite"], quiet=True)

@@ -36,7 +36,9 @@ def flatten(model, inputs, pixels, opened=None) -> dict:
     with warnings.catch_warnings():
         # keras-hub names the one input in a dict; ours has another name, which changes nothing.
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
-        clone = keras.models.clone_model(model, input_tensors=like_input, clone_function=lambda x: x, call_function=call)
+        clone = keras.models.clone_model(
+            model, input_tensors=like_input, clone_function=lambda x: x, call_function=call
+        )
     (tensors[""],) = clone.outputs
     return tensors
 
@@ -56,7 +58,9 @@ def split(inputs, tensors: dict, boundaries) -> dict[str, tuple]:
     blocks, taken = {}, set()
     for block, boundary in boundaries:
         if boundary not in tensors:
-            raise ModelError(f"Block {block!r} ends at layer {boundary!r}, which the backbone does not have.{nearest(boundary, tensors)}")
+            raise ModelError(
+                f"Block {block!r} ends at layer {boundary!r}, which the backbone does not have.{nearest(boundary, tensors)}"
+            )
         upstream = keras.Model(inputs, tensors[boundary]).layers
         layers = tuple(x for x in upstream if id(x) not in taken and not isinstance(x, keras.layers.InputLayer))
         if not layers:
@@ -65,5 +69,7 @@ def split(inputs, tensors: dict, boundaries) -> dict[str, tuple]:
         blocks[block] = layers
     whole = keras.Model(inputs, tensors[""]).layers
     if left := [x.name for x in whole if id(x) not in taken and x.weights]:
-        raise ModelError(f"Layers behind the last boundary: {', '.join(left)}. End the list of blocks with ('top', '').")
+        raise ModelError(
+            f"Layers behind the last boundary: {', '.join(left)}. End the list of blocks with ('top', '')."
+        )
     return blocks

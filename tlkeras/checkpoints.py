@@ -26,11 +26,13 @@ def save(run: Run, phase: int, epoch: int | None, arrays: dict[str, list[np.ndar
     """
     for name, values in arrays.items():
         if bad := [i for i, v in enumerate(values) if v.dtype.kind == "f" and not np.isfinite(v).all()]:
-            raise Diverged(f"Tensor {bad[0]} of the {name} holds a value that is no finite number; it is not saved. The checkpoint before is kept: tlkeras train --resume {run.folder}")
+            raise Diverged(
+                f"Tensor {bad[0]} of the {name} holds a value that is no finite number; it is not saved. The checkpoint before is kept: tlkeras train --resume {run.folder}"
+            )
     folder = run.checkpoints / (f"phase-{phase + 1}" if epoch is None else f"phase-{phase + 1}-epoch-{epoch + 1:03d}")
     with replacing_folder(folder) as temporary:
         for name, values in arrays.items():
-            np.savez(temporary / f"{name}.npz", **{f"{i:05d}": v for i, v in enumerate(values)})
+            np.savez(temporary / f"{name}.npz", allow_pickle=False, **{f"{i:05d}": v for i, v in enumerate(values)})
         hashes = {f"{name}.npz": sha256(temporary / f"{name}.npz") for name in arrays}
         write_json(temporary / "state.json", {"schema": 1, "phase": phase, "epoch": epoch, "hashes": hashes, **state})
     if epoch is not None:
@@ -41,7 +43,7 @@ def save(run: Run, phase: int, epoch: int | None, arrays: dict[str, list[np.ndar
 def latest(run: Run):
     """The newest whole checkpoint as (state, arrays of the phase's start, arrays of the epoch or None), and a
     note for each damaged one that was passed over; (None, None, None, notes) when there is none."""
-    notes = []
+    notes: list[str] = []
     found = [*sorted(_epochs(run), reverse=True), *sorted(_starts(run), reverse=True)]
     for phase, epoch, folder in sorted(found, key=lambda f: (f[0], f[1]), reverse=True):
         try:

@@ -38,7 +38,11 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TLKERAS", "max_content_width": 110}, no_args_is_help=True)
+@click.group(
+    cls=InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TLKERAS", "max_content_width": 110},
+    no_args_is_help=True,
+)
 @click.version_option(__version__)
 def main() -> None:
     """Adapt a pretrained model to your own data, and deploy it.
@@ -70,9 +74,28 @@ def verb(name: str, tensorflow: bool = True):
                 where = _log_traceback(options)
                 if not where:
                     traceback.print_exc()
-                _fail(name, as_json, 1, type(e).__name__, f"{e}\nThis is a mistake in tlkeras, not yours." + (f" The traceback is in {where}" if where else ""))
+                _fail(
+                    name,
+                    as_json,
+                    1,
+                    type(e).__name__,
+                    f"{e}\nThis is a mistake in tlkeras, not yours."
+                    + (f" The traceback is in {where}" if where else ""),
+                )
             if as_json:
-                click.echo(json.dumps({"schema": 1, "verb": name, "ok": not answer.exit_code, "data": answer.data, "next": answer.next}, default=str, ensure_ascii=False))
+                click.echo(
+                    json.dumps(
+                        {
+                            "schema": 1,
+                            "verb": name,
+                            "ok": not answer.exit_code,
+                            "data": answer.data,
+                            "next": answer.next,
+                        },
+                        default=str,
+                        ensure_ascii=False,
+                    )
+                )
             else:
                 click.echo(answer.text.rstrip("\n"))
                 if answer.next:
@@ -86,7 +109,12 @@ def verb(name: str, tensorflow: bool = True):
 
 def _fail(name: str, as_json: bool, code: int, kind: str, text: str) -> None:
     if as_json:
-        click.echo(json.dumps({"schema": 1, "verb": name, "ok": False, "error": {"kind": kind, "message": text, "exit_code": code}}, ensure_ascii=False))
+        click.echo(
+            json.dumps(
+                {"schema": 1, "verb": name, "ok": False, "error": {"kind": kind, "message": text, "exit_code": code}},
+                ensure_ascii=False,
+            )
+        )
     click.echo(f"{kind}: {text}", err=True)
     sys.exit(code)
 
@@ -123,9 +151,11 @@ def _complete_backbone(ctx, param, incomplete):
 
 
 def _complete_run(ctx, param, incomplete):
-    return [str(p.parent) for p in sorted(Path("saved_models").glob("*/config.yaml")) if str(p.parent).startswith(incomplete)] or [
-        str(p) for p in sorted(Path().glob(incomplete + "*"))
-    ]
+    return [
+        str(p.parent)
+        for p in sorted(Path("saved_models").glob("*/config.yaml"))
+        if str(p.parent).startswith(incomplete)
+    ] or [str(p) for p in sorted(Path().glob(incomplete + "*"))]
 
 
 def _complete_format(ctx, param, incomplete):
@@ -146,14 +176,28 @@ def _complete_set(ctx, param, incomplete):
     if key == "backbone.name":
         return [f"{key}={n}" for n in backbones.catalogue() if n.startswith(value)]
     if key.endswith((".train", ".batchnorm", ".rates")):
-        with contextlib.suppress(TlkerasError, KeyError):
-            blocks = backbones.get(configure.load(ctx.params["config"])[0].backbone.name).blocks
-            return [f"{key}={b}" for b in [*(b for b, _ in blocks), "head", "all"] if b.startswith(value)] if not callable(blocks) else []
+        # While an option waits for its value, click leaves the argument unparsed.
+        config = ctx.params.get("config") or next(iter(ctx.args), "")
+        with contextlib.suppress(TlkerasError):
+            blocks = backbones.get(configure.load(config)[0].backbone.name).blocks
+            return (
+                [f"{key}={b}" for b in [*(b for b, _ in blocks), "head", "all"] if b.startswith(value)]
+                if not callable(blocks)
+                else []
+            )
     return []
 
 
 def _config_argument(f):
-    f = click.option("-s", "--set", "sets", multiple=True, metavar="KEY=VALUE", shell_complete=_complete_set, help="Override a value: -s train.phases.0.epochs=3")(f)
+    f = click.option(
+        "-s",
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="KEY=VALUE",
+        shell_complete=_complete_set,
+        help="Override a value: -s train.phases.0.epochs=3",
+    )(f)
     return click.argument("config", type=PATH)(f)
 
 
@@ -273,7 +317,11 @@ def train(config, sets, out, resume, device, offline, quiet):
     made = training.train(config, out, sets, resume, offline, quiet)
     last = evaluation.last_epoch(made)
     text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in last.items())}" if last else "")
-    return Answer({"run": str(made.folder), "last": last, "audit": run.read_json(made.audit)["rows"]}, text, f"tlkeras evaluate {made.folder}")
+    return Answer(
+        {"run": str(made.folder), "last": last, "audit": run.read_json(made.audit)["rows"]},
+        text,
+        f"tlkeras evaluate {made.folder}",
+    )
 
 
 @verb("evaluate")
@@ -301,7 +349,9 @@ def predict(run, files, batch, quiet):
 
     answers = evaluation.predict(run, files, batch, quiet)
     failed = sum("error" in a for a in answers)
-    text = "\n".join(evaluation.answer_line(a) for a in answers) + (f"\n{failed} of {len(answers)} files could not be read." if failed else "")
+    text = "\n".join(evaluation.answer_line(a) for a in answers) + (
+        f"\n{failed} of {len(answers)} files could not be read." if failed else ""
+    )
     return Answer(answers, text, exit_code=3 if failed else 0)
 
 
@@ -318,7 +368,9 @@ def report(run, quiet):
 
 @verb("export")
 @click.argument("run", type=PATH, shell_complete=_complete_run)
-@click.option("--to", multiple=True, shell_complete=_complete_format, help="Format, repeatable; default: those of the config.")
+@click.option(
+    "--to", multiple=True, shell_complete=_complete_format, help="Format, repeatable; default: those of the config."
+)
 @click.option("--max-drop", type=float, help="Largest drop of the main metric; default: the config's.")
 @click.option("--check", is_flag=True, help="RUN is a config: convert its untrained network only.")
 @quiet_option
@@ -330,7 +382,11 @@ def export(run, to, max_drop, check, quiet):
         forms = artefacts.check(run, to, quiet=quiet)
         return Answer(forms, f"{run}: converts to {', '.join(forms)}.", f"tlkeras train {run}")
     rows = artefacts.export(run, to, max_drop, quiet)
-    following = f"tlkeras serve {run}" if any(r["format"] == "saved_model" for r in rows) else f"tlkeras bench {rows[0]['path']}"
+    following = (
+        f"tlkeras serve {run}"
+        if any(r["format"] == "saved_model" for r in rows)
+        else f"tlkeras bench {rows[0]['path']}"
+    )
     return Answer(rows, artefacts.text(rows), following)
 
 

@@ -62,7 +62,9 @@ def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "p
     path = Path(data)
     out = Path(out) if out else Path(f"{config.slug(path.stem)}.yaml")
     if out.exists():
-        raise UsageError(f"{out} exists already and is not overwritten. Choose another name with -o, or run it: tlkeras train {out}")
+        raise UsageError(
+            f"{out} exists already and is not overwritten. Choose another name with -o, or run it: tlkeras train {out}"
+        )
     task, columns, section = _look(path)
     samples = sources.read(section)
     stated = {s for s in samples.splits if s}
@@ -71,18 +73,38 @@ def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "p
     blocks = len(record.blocks) if not callable(record.blocks) else 5
     lines = []
     for p in recipe.phases("fine_tune", train, 32, blocks):
-        extra = "".join(f", {k}: {getattr(p, k):g}" for k in ("layer_decay", "weight_decay") if getattr(p, k) != type(p).model_fields[k].default)
-        lines.append(f"    - {{name: {p.name}, train: [{', '.join(p.train)}], epochs: {p.epochs}, learning_rate: {p.learning_rate:g}{extra}}}\n".replace("blocks[-", '"blocks[-').replace(":]", ':]"'))
+        extra = "".join(
+            f", {k}: {getattr(p, k):g}"
+            for k in ("layer_decay", "weight_decay")
+            if getattr(p, k) != type(p).model_fields[k].default
+        )
+        extra += f", early_stopping: {{patience: {p.early_stopping.patience}}}" if p.early_stopping else ""
+        lines.append(
+            f"    - {{name: {p.name}, train: [{', '.join(p.train)}], epochs: {p.epochs}, learning_rate: {p.learning_rate:g}{extra}}}\n".replace(
+                "blocks[-", '"blocks[-'
+            ).replace(":]", ':]"')
+        )
     found = ""
     if task == "image-classification":
         from collections import Counter
 
         counts = Counter(map(str, samples.labels))
-        listed = ", ".join(f"{printed(c)} {n}" for c, n in sorted(counts.items())[:12]) + (", ..." if len(counts) > 12 else "")
+        listed = ", ".join(f"{printed(c)} {n}" for c, n in sorted(counts.items())[:12]) + (
+            ", ..." if len(counts) > 12 else ""
+        )
         found = f"  # found: {len(samples)} images in {len(counts)} classes: {listed}\n"
     text = TEMPLATE.format(
-        backbone=backbone, data=printed(path), out=printed(out), name=config.slug(out.stem), task=task, path=quoted(str(path)), columns=columns,
-        found=found, weights=weights if weights == "null" else word(weights), n=train, phases="".join(lines),
+        backbone=backbone,
+        data=printed(path),
+        out=printed(out),
+        name=config.slug(out.stem),
+        task=task,
+        path=quoted(str(path)),
+        columns=columns,
+        found=found,
+        weights=weights if weights == "null" else word(weights),
+        n=train,
+        phases="".join(lines),
     )
     write_text(out, text)
     return out
@@ -96,11 +118,22 @@ def _look(path: Path):
 
     rows, _ = sources.columns(path)
     names = list(rows)
-    image = next((n for n in names if any(str(v).lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")) for v in rows[n][:20])), None)
+    image = next(
+        (
+            n
+            for n in names
+            if any(str(v).lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")) for v in rows[n][:20])
+        ),
+        None,
+    )
     rest = [n for n in names if n != image]
     if image is None or not rest:
-        raise UsageError(f"{path}: expected a column of image paths and one of labels; it has: {', '.join(names)}. Write a config by hand: docs/configs.md")
-    label = "label" if "label" in rest else next((n for n in rest if n.lower() not in ("split", "group", "id")), rest[0])
+        raise UsageError(
+            f"{path}: expected a column of image paths and one of labels; it has: {', '.join(names)}. Write a config by hand: docs/configs.md"
+        )
+    label = (
+        "label" if "label" in rest else next((n for n in rest if n.lower() not in ("split", "group", "id")), rest[0])
+    )
     numbers = all(_is_number(v) for v in rows[label]) and len(set(rows[label])) > 20
     task = "image-regression" if numbers else "image-classification"
     columns = f"  image: {word(image)}\n  label: {word(label)}\n"
@@ -109,7 +142,7 @@ def _look(path: Path):
         if n.lower() in ("split", "group"):
             columns += f"  {n.lower()}: {word(n)}\n"
             section[n.lower()] = n
-    return task, columns, config.Data(path=str(path), **section)
+    return task, columns, config.Data.model_validate({"path": str(path), **section})
 
 
 def _is_number(cell) -> bool:

@@ -25,7 +25,11 @@ def choose(device: str, precision: str) -> tuple[str, str]:
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if precision == "auto":
-        precision = _good_precision(tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))) if gpus else "float32"
+        precision = (
+            _good_precision(tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)))
+            if gpus
+            else "float32"
+        )
     return ("gpu" if gpus else "cpu"), precision
 
 
@@ -64,5 +68,14 @@ def describe() -> dict:
     import tensorflow as tf
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    gpus = [tf.config.experimental.get_device_details(g).get("device_name", g.name) for g in tf.config.list_physical_devices("GPU")]
-    return {"machine": platform.machine(), "system": platform.system(), "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "memory_gb": round(memory / 2**30, 1), "gpus": gpus}
+    gpus = [
+        tf.config.experimental.get_device_details(g).get("device_name", g.name)
+        for g in tf.config.list_physical_devices("GPU")
+    ]
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "gpus": gpus,
+    }

@@ -1,16 +1,16 @@
 """The errors tlkeras raises on purpose, each with the exit code of the command that meets it.
 
-    TlkerasError            1   the work could not be done
-    |- UsageError           2   the command line asks for something that does not exist
-    |  |- ConfigError       2   the config is wrong; every mistake is listed
-    |     |- PlanError      2   a plan names blocks that are not there
-    |- DataError            3   the data is wrong; every bad file is listed
-    |- MachineError    4   this machine lacks something (a GPU, an extra, the network)
-    |- ModelError           4   a model, checkpoint or weight file cannot be used
-    |- GateError            5   the result is not good enough to be kept
-    |- Diverged             6   the loss or a weight stopped being a number
-    |- StorageError        74   the disk refused
-    |- Interrupted         75   stopped by a signal; `train --resume RUN` goes on from there
+TlkerasError            1   the work could not be done
+|- UsageError           2   the command line asks for something that does not exist
+|  |- ConfigError       2   the config is wrong; every mistake is listed
+|     |- PlanError      2   a plan names blocks that are not there
+|- DataError            3   the data is wrong; every bad file is listed
+|- MachineError    4   this machine lacks something (a GPU, an extra, the network)
+|- ModelError           4   a model, checkpoint or weight file cannot be used
+|- GateError            5   the result is not good enough to be kept
+|- Diverged             6   the loss or a weight stopped being a number
+|- StorageError        74   the disk refused
+|- Interrupted         75   stopped by a signal; `train --resume RUN` goes on from there
 """
 
 import difflib
@@ -74,4 +74,6 @@ def nearest(word: str, known, start: str = "Did you mean") -> str:
 
 def missing_extra(module: str, extra: str) -> MachineError:
     """The error for an optional package that is not installed, with the line that installs it."""
-    return MachineError(f"This needs the package {module!r}, which is not installed. Install it with: pip install 'tlkeras[{extra}]'")
+    return MachineError(
+        f"This needs the package {module!r}, which is not installed. Install it with: pip install 'tlkeras[{extra}]'"
+    )

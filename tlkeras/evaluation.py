@@ -38,7 +38,9 @@ def open_trained(folder, precision: str | None = None) -> Trained:
     cfg, _ = configure.load(run.config)
     manifest = read_json(run.manifest)
     if manifest.get("model", {}).get("sha256") != sha256(run.model):
-        raise ModelError(f"{run.model} is not the file this run wrote: its SHA-256 differs from manifest.json. Restore it, or train again.")
+        raise ModelError(
+            f"{run.model} is not the file this run wrote: its SHA-256 differs from manifest.json. Restore it, or train again."
+        )
     _, hardware = device.choose(cfg.train.device, cfg.train.precision)
     net = network.rebuild(cfg, manifest["answer"], read_json(run.backbone), run.model, precision or hardware)
     return Trained(run, cfg, tasks.get(cfg.task_name), tasks.options_of(cfg), manifest["answer"], net)
@@ -67,11 +69,20 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int = 32, quiet
     else:
         name, rows = split, held.rows(split)
     if not len(rows):
-        raise UsageError(f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data.")
-    table = pipeline.Table([held.paths[i] for i in rows], held.targets[rows], np.ones(len(rows), np.float32), held.fingerprints[rows])
+        raise UsageError(
+            f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data."
+        )
+    table = pipeline.Table(
+        [held.paths[i] for i in rows], held.targets[rows], np.ones(len(rows), np.float32), held.fingerprints[rows]
+    )
     outputs = predict_table(trained, table, batch, progress)
     path = trained.run.predictions(name)
-    write_predictions(path, [held.ids[i] for i in rows], trained.task.columns(held.targets[rows], outputs, trained.answer), trained.answer)
+    write_predictions(
+        path,
+        [held.ids[i] for i in rows],
+        trained.task.columns(held.targets[rows], outputs, trained.answer),
+        trained.answer,
+    )
     result = {"split": name, **score(path, trained.task)}
     everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
     write_json(trained.run.metrics, {**everything, name: result})
@@ -109,7 +120,8 @@ def predict_table(trained: Trained, table: pipeline.Table, batch: int, progress:
 def predict(folder, files, batch: int = 32, quiet: bool = False) -> list[dict]:
     """Answers for image files and folders of them: [{'file', 'label', 'score', 'scores'} or {'file', 'error'}]."""
     trained = open_trained(folder)
-    paths, answers = [], {}
+    paths: list[str] = []
+    answers: dict[str, dict] = {}
     for given in map(Path, files):
         if given.is_dir():
             paths += map(str, scan.list_images(given)[0])
@@ -137,7 +149,11 @@ def _other(trained: Trained, held, data_path, progress):
     known = {held.hashes[i]: held.ids[i] for i in held.rows("train")}
     if seen := [f"{other.ids[i]} (trained on as {known[h]})" for i, h in enumerate(other.hashes) if h in known]:
         more = f"\n  ... and {len(seen) - 20} more" if len(seen) > 20 else ""
-        raise DataError(f"{data_path}: a score needs files that the run was not trained on; {len(seen)} of {len(other.ids)} were:\n  " + "\n  ".join(seen[:20]) + more)
+        raise DataError(
+            f"{data_path}: a score needs files that the run was not trained on; {len(seen)} of {len(other.ids)} were:\n  "
+            + "\n  ".join(seen[:20])
+            + more
+        )
     return other
 
 
@@ -146,7 +162,9 @@ def write_predictions(path, ids: list[str], columns: dict, answer: dict) -> None
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.table({"id": ids, **columns}).replace_schema_metadata({"tlkeras": json.dumps({"schema": 1, "answer": answer, "time": time.time()})})
+    table = pyarrow.table({"id": ids, **columns}).replace_schema_metadata(
+        {"tlkeras": json.dumps({"schema": 1, "answer": answer, "time": time.time()})}
+    )
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
 
@@ -176,7 +194,11 @@ def last_epoch(run: Run) -> dict:
         return {}
     with run.history.open(encoding="utf8", newline="") as f:
         row = list(csv.DictReader(f))[-1]
-    return {k: row[k] if k in ("phase", "epoch") else round(float(row[k]), 4) for k in row if row[k] != "" and k != "seconds"}
+    return {
+        k: row[k] if k in ("phase", "epoch") else round(float(row[k]), 4)
+        for k in row
+        if row[k] != "" and k != "seconds"
+    }
 
 
 def text(result: dict) -> str:
@@ -187,11 +209,16 @@ def text(result: dict) -> str:
             out.append(f"  {name:<18} not defined here")
             continue
         between = result["intervals"].get(name)
-        out.append(f"  {name:<18} {value:.4f}" + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else ""))
+        out.append(
+            f"  {name:<18} {value:.4f}" + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else "")
+        )
     if per := result.get("per_class"):
         wide = max(len(c) for c in per["class"])
         out.append(f"  {'class':<{wide}}  precision  recall      f1  support")
-        out += [f"  {c:<{wide}}     {p:.4f}  {r:.4f}  {f:.4f}  {int(s):>7}" for c, p, r, f, s in zip(*per.values(), strict=True)]
+        out += [
+            f"  {c:<{wide}}     {p:.4f}  {r:.4f}  {f:.4f}  {int(s):>7}"
+            for c, p, r, f, s in zip(*per.values(), strict=True)
+        ]
     return "\n".join(out)
 
 

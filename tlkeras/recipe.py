@@ -8,10 +8,18 @@ are meant to finish on a CPU, and small data stops improving sooner (configs/REA
 
 import math
 
-from tlkeras.config import Phase
+from tlkeras.config import EarlyStopping, Phase
 
 # samples up to -> (steps of the head, steps of the blocks, blocks that are trained)
-SIZES = ((500, 120, 60, "blocks[-2:]"), (2_000, 250, 150, "blocks[-2:]"), (20_000, 500, 800, "blocks[-4:]"), (math.inf, 2_000, 8_000, "all"))
+SIZES = (
+    (500, 120, 60, "blocks[-2:]"),
+    (2_000, 250, 150, "blocks[-2:]"),
+    (20_000, 500, 800, "blocks[-4:]"),
+    (math.inf, 2_000, 8_000, "all"),
+)
+
+# Step counts are upper bounds: a phase ends when validation stops getting better, and keeps its best.
+STOP = EarlyStopping(patience=5)
 
 
 def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
@@ -28,11 +36,19 @@ def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
     def epochs(steps):
         return min(30, max(1, math.ceil(steps / per_epoch)))
 
-    head = Phase(name="head", train=["head"], epochs=epochs(head_steps), learning_rate=5e-3)
+    head = Phase(name="head", train=["head"], epochs=epochs(head_steps), learning_rate=5e-3, early_stopping=STOP)
     if recipe == "head":
         return [head]
     # Weight decay only where there is enough to overfit with; a lower rate than the head's, as the head has settled.
     return [
         head,
-        Phase(name="blocks", train=["head"] if trained == "head" else ["head", trained], epochs=epochs(block_steps), learning_rate=2e-4, layer_decay=0.7, weight_decay=1e-4),
+        Phase(
+            name="blocks",
+            train=["head", trained],
+            epochs=epochs(block_steps),
+            learning_rate=1e-4,
+            layer_decay=0.7,
+            weight_decay=1e-4,
+            early_stopping=STOP,
+        ),
     ]

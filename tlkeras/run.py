@@ -73,7 +73,9 @@ class Run:
             with lock:
                 yield
         except filelock.Timeout as e:
-            raise UsageError(f"{self.folder} is being written by another tlkeras process. Wait for it, or choose another folder with --out.") from e
+            raise UsageError(
+                f"{self.folder} is being written by another tlkeras process. Wait for it, or choose another folder with --out."
+            ) from e
 
 
 def create(folder) -> Run:
@@ -85,7 +87,9 @@ def create(folder) -> Run:
     """
     run = Run(folder)
     if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
-        raise UsageError(f"{run.folder} exists already; a run is never overwritten. Choose another folder with --out, or go on with: tlkeras train --resume {run.folder}")
+        raise UsageError(
+            f"{run.folder} exists already; a run is never overwritten. Choose another folder with --out, or go on with: tlkeras train --resume {run.folder}"
+        )
     with storage(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
         write_text(run.folder / ".probe", "ok")
@@ -110,9 +114,13 @@ def open_run(folder, trained: bool = True) -> Run:
     """
     run = Run(folder)
     if not run.config.is_file():
-        here = sorted(str(p.parent) for p in Path(run.folder.parent if run.folder.parent.is_dir() else ".").glob("*/config.yaml"))
+        here = sorted(
+            str(p.parent) for p in Path(run.folder.parent if run.folder.parent.is_dir() else ".").glob("*/config.yaml")
+        )
         listed = f" There are: {', '.join(here[:8])}." if here else ""
-        raise UsageError(f"{folder} is no run folder: it has no config.yaml.{nearest(str(folder), here)}{listed} A run comes from: tlkeras train CONFIG")
+        raise UsageError(
+            f"{folder} is no run folder: it has no config.yaml.{nearest(str(folder), here)}{listed} A run comes from: tlkeras train CONFIG"
+        )
     if trained and not run.model.is_file():
         raise UsageError(f"{folder} holds no finished model. Finish it with: tlkeras train --resume {folder}")
     return run
@@ -132,7 +140,9 @@ def read_json(path) -> dict:
     except ValueError as e:
         raise ModelError(f"{path} is damaged ({e}); restore it from a copy of the run.") from e
     if isinstance(data, dict) and data.get("schema", SCHEMA) > SCHEMA:
-        raise ModelError(f"{path} was written by a newer tlkeras (format {data['schema']}; this one reads {SCHEMA}). Update tlkeras.")
+        raise ModelError(
+            f"{path} was written by a newer tlkeras (format {data['schema']}; this one reads {SCHEMA}). Update tlkeras."
+        )
     return data
 
 
@@ -195,7 +205,9 @@ def storage(path):
     except OSError as e:
         near = next((p for p in (Path(path), *Path(path).parents) if p.exists()), Path("."))
         free = shutil.disk_usage(near).free / 1e6
-        raise StorageError(f"{path} cannot be written: {e.strerror or e}. {free:,.0f} MB are free there. Free some space or choose another folder with --out.") from e
+        raise StorageError(
+            f"{path} cannot be written: {e.strerror or e}. {free:,.0f} MB are free there. Free some space or choose another folder with --out."
+        ) from e
 
 
 def sync(path) -> None:

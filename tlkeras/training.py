@@ -39,7 +39,9 @@ def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, 
     if resume:
         run = open_run(what, trained=False)
         if sets:
-            raise UsageError("A resumed run goes on as it was; --set changes it. Start a new run with the changed config.")
+            raise UsageError(
+                "A resumed run goes on as it was; --set changes it. Start a new run with the changed config."
+            )
         cfg, origin = configure.load(run.config)
     else:
         cfg, origin = configure.load(_config_file(what), sets)
@@ -62,6 +64,9 @@ def _config_file(what) -> Path:
 def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress) -> Run:
     import keras
 
+    if resume and run.model.is_file():
+        progress.line(f"{run.folder} is finished already.")
+        return run
     # ------------------------------------------------------------------ machine
     used, precision = device.choose(cfg.train.device, cfg.train.precision)
     keras.utils.set_random_seed(cfg.train.seed)
@@ -69,29 +74,43 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
 
     # ------------------------------------------------------------------ data
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
-    held = data.reopen(run) if resume and run.splits.is_file() else data.prepare(cfg, task, options, run, offline, progress)
+    held = (
+        data.reopen(run)
+        if resume and run.splits.is_file()
+        else data.prepare(cfg, task, options, run, offline, progress)
+    )
     rows = held.rows("train")
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
     progress.line(f"data      {held.summary()}")
 
     # ------------------------------------------------------------------ network
-    finished = resume and run.model.is_file()
     net = network.build(cfg, answer, precision, offline=offline)
     blocks = list(net.blocks)
-    progress.line(f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.pixels.size[0]}x{net.pixels.size[1]}, {precision} on the {used.upper()}")
+    progress.line(
+        f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.pixels.size[0]}x{net.pixels.size[1]}, {precision} on the {used.upper()}"
+    )
 
     # ------------------------------------------------------------------ plan
     phases = configure.phases(cfg, len(rows), len(blocks) - 1)
     phase_plans = plans.make(phases, blocks, net.backbone["name"], origin)
-    write_json(run.plan, {"schema": 1, "phases": [p.model_dump(mode="json") for p in phases], "blocks": plans.table(net, phase_plans)})
+    write_json(
+        run.plan,
+        {"schema": 1, "phases": [p.model_dump(mode="json") for p in phases], "blocks": plans.table(net, phase_plans)},
+    )
     write_json(run.backbone, net.backbone)
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
 
     # ------------------------------------------------------------------ phases
-    if finished:
-        progress.line(f"{run.folder} is finished already.")
-        return run
-    fit = Fitting(cfg, run, net, task, options, _table(held, "train", targets, weights), _table(held, "val", targets, weights), progress)
+    fit = Fitting(
+        cfg,
+        run,
+        net,
+        task,
+        options,
+        _table(held, "train", targets, weights),
+        _table(held, "val", targets, weights),
+        progress,
+    )
     with _stop_on_signals(fit):
         fit.all(phase_plans, resume)
 
@@ -114,7 +133,9 @@ def _table(held, split: str, targets, weights) -> pipeline.Table:
 class Fitting:
     """The phases of one run: what they share, and where they stand."""
 
-    def __init__(self, cfg, run, net, task, options, train_table, val_table, progress):
+    def __init__(
+        self, cfg: Config, run: Run, net: network.Network, task, options, train_table, val_table, progress: Progress
+    ):
         self.cfg, self.run, self.net, self.task, self.options = cfg, run, net, task, options
         self.train_table, self.val_table, self.progress = train_table, val_table, progress
         self.stop: str | None = None  # name of the signal that asked to stop
@@ -127,11 +148,15 @@ class Fitting:
         for note in notes:
             self.progress.line(f"warning   {note} An older checkpoint is used.")
         if resume and state is None and notes:
-            raise ModelError(f"No checkpoint of {self.run.folder} can be used. Train again with: tlkeras train {self.run.config}")
+            raise ModelError(
+                f"No checkpoint of {self.run.folder} can be used. Train again with: tlkeras train {self.run.config}"
+            )
         first = 0
         if state:
             first, self.history, self.audits = state["phase"], state["history"], state["audits"]
-            self.progress.line(f"resumed   phase {first + 1}, after epoch {(state['epoch'] if state['epoch'] is not None else -1) + 1}")
+            self.progress.line(
+                f"resumed   phase {first + 1}, after epoch {(state['epoch'] if state['epoch'] is not None else -1) + 1}"
+            )
         for i, one in enumerate(phase_plans[first:], first):
             self.phase(i, one, (state, start, arrays) if state and i == first else None)
 
@@ -158,16 +183,36 @@ class Fitting:
             _assign(model.optimizer.variables, arrays["optimizer"])
             epoch, best = state["epoch"] + 1, state["best"] and {**state["best"], "arrays": arrays.get("best")}
         elif not resumed:
-            checkpoints.save(self.run, index, None, {"weights": _values(model.variables)}, {"history": self.history, "audits": self.audits, "best": None}, 1)
+            checkpoints.save(
+                self.run,
+                index,
+                None,
+                {"weights": _values(model.variables)},
+                {"history": self.history, "audits": self.audits, "best": None},
+                1,
+            )
         self.progress.line(f"phase     {phase.name}: {phase.epochs} epochs, {', '.join(one.trained)}")
         watch = _watch(self, index, one, best)
         done = best and phase.early_stopping and epoch - 1 - best["epoch"] >= phase.early_stopping.patience
         if epoch < phase.epochs and not done:
             args = self.net.pixels, self.cfg.train.batch, self.cfg.train.seed
             stream = pipeline.training(self.train_table, *args, epoch, phase.epochs, self.cfg.augment)
-            val = pipeline.held_out(self.val_table, self.net.pixels, self.cfg.train.batch) if len(self.val_table) else None
+            val = (
+                pipeline.held_out(self.val_table, self.net.pixels, self.cfg.train.batch)
+                if len(self.val_table)
+                else None
+            )
             with data.changed_files():
-                model.fit(stream, steps_per_epoch=per_epoch, initial_epoch=epoch, epochs=phase.epochs, validation_data=val, callbacks=watch.callbacks(), shuffle=False, verbose=0)
+                model.fit(
+                    stream,
+                    steps_per_epoch=per_epoch,
+                    initial_epoch=epoch,
+                    epochs=phase.epochs,
+                    validation_data=val,
+                    callbacks=watch.callbacks(),
+                    shuffle=False,
+                    verbose=0,
+                )
         if watch.best and phase.early_stopping:
             _assign(self._moving(), watch.best["arrays"])
         self.audits += plans.audit(self.net, one, before, plans.digests(self.net))
@@ -178,7 +223,12 @@ class Fitting:
         import keras
 
         model = self.net.model
-        statistics = [v for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization) and x.trainable for v in (x.moving_mean, x.moving_variance)]
+        statistics = [
+            v
+            for x in model._flatten_layers()
+            if isinstance(x, keras.layers.BatchNormalization) and x.trainable
+            for v in (x.moving_mean, x.moving_variance)
+        ]
         seeds = [v for v in model.variables if "seed_generator" in v.path]
         return [*model.trainable_variables, *statistics, *seeds]
 
@@ -213,27 +263,52 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, best):
                 )
             if fitting.stop:
                 run.record("interrupted", signal=fitting.stop)
-                raise Interrupted(f"Stopped by {fitting.stop}. Epochs that were finished are kept. Go on with: tlkeras train --resume {run.folder}")
-            progress.step(f"  epoch {self.epoch + 1}/{phase.epochs}", self.epoch * per_epoch + batch + 1, total, f"loss {loss:.4f}")
+                raise Interrupted(
+                    f"Stopped by {fitting.stop}. Epochs that were finished are kept. Go on with: tlkeras train --resume {run.folder}"
+                )
+            progress.step(
+                f"  epoch {self.epoch + 1}/{phase.epochs}",
+                self.epoch * per_epoch + batch + 1,
+                total,
+                f"loss {loss:.4f}",
+            )
 
         def on_epoch_end(self, epoch, logs=None):
-            row = {"phase": phase.name, "epoch": epoch + 1, "seconds": round(time.monotonic() - self.epoch_began, 2), **{k: float(v) for k, v in logs.items()}}
+            row = {
+                "phase": phase.name,
+                "epoch": epoch + 1,
+                "seconds": round(time.monotonic() - self.epoch_began, 2),
+                **{k: float(v) for k, v in logs.items()},
+            }
             fitting.history.append(row)
             measured = row.get("val_loss", row["loss"])
             least = phase.early_stopping.min_delta if phase.early_stopping else 0.0
             if np.isfinite(measured) and (self.best is None or measured < self.best["value"] - least):
-                self.best = {"epoch": epoch, "value": measured, "arrays": _values(fitting._moving()) if phase.early_stopping else None}
+                self.best = {
+                    "epoch": epoch,
+                    "value": measured,
+                    "arrays": _values(fitting._moving()) if phase.early_stopping else None,
+                }
             arrays = {"moving": _values(fitting._moving()), "optimizer": _values(self.model.optimizer.variables)}
             if self.best["arrays"] is not None:
                 arrays["best"] = self.best["arrays"]
             kept = {k: self.best[k] for k in ("epoch", "value")}
-            checkpoints.save(run, index, epoch, arrays, {"history": fitting.history, "audits": fitting.audits, "best": kept}, fitting.cfg.train.keep_checkpoints)
+            checkpoints.save(
+                run,
+                index,
+                epoch,
+                arrays,
+                {"history": fitting.history, "audits": fitting.audits, "best": kept},
+                fitting.cfg.train.keep_checkpoints,
+            )
             write_text(run.history, _csv(fitting.history))
             run.record("epoch", **row)
             shown = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k not in ("phase", "epoch", "seconds"))
             progress.line(f"  {phase.name} {epoch + 1}/{phase.epochs}  {row['seconds']:.1f} s  {shown}")
             if phase.early_stopping and epoch - self.best["epoch"] >= phase.early_stopping.patience:
-                progress.line(f"  no better val_loss for {phase.early_stopping.patience} epochs; back to epoch {self.best['epoch'] + 1}")
+                progress.line(
+                    f"  no better val_loss for {phase.early_stopping.patience} epochs; back to epoch {self.best['epoch'] + 1}"
+                )
                 self.model.stop_training = True
 
     watch = Watch()
@@ -245,7 +320,8 @@ class _stop_on_signals:
     """SIGTERM and SIGINT ask the fitting to stop after the current step; a second SIGINT ends at once."""
 
     def __init__(self, fitting: Fitting):
-        self.fitting, self.before = fitting, {}
+        self.fitting = fitting
+        self.before: dict = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -268,7 +344,9 @@ def _values(variables) -> list[np.ndarray]:
 
 def _assign(variables, values) -> None:
     if len(variables) != len(values) or any(tuple(v.shape) != a.shape for v, a in zip(variables, values, strict=True)):
-        raise ModelError("The checkpoint belongs to another network or optimizer; it was made with other versions or a changed config. Start a new run.")
+        raise ModelError(
+            "The checkpoint belongs to another network or optimizer; it was made with other versions or a changed config. Start a new run."
+        )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
@@ -283,10 +361,22 @@ def _csv(rows: list[dict]) -> str:
 
 
 def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dict:
-    versions = {name: importlib.metadata.version(name) for name in ("tlkeras", "tensorflow", "keras", "keras-hub", "numpy") if _installed(name)}
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("tlkeras", "tensorflow", "keras", "keras-hub", "numpy")
+        if _installed(name)
+    }
     return {
-        "schema": 1, "name": cfg.name, "task": cfg.task, "answer": answer, "data": held.facts(), "device": used, "precision": precision,
-        "weights": cfg.backbone.weights, "versions": versions, "machine": device.describe(),
+        "schema": 1,
+        "name": cfg.name,
+        "task": cfg.task,
+        "answer": answer,
+        "data": held.facts(),
+        "device": used,
+        "precision": precision,
+        "weights": cfg.backbone.weights,
+        "versions": versions,
+        "machine": device.describe(),
     }
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras import __version__, configure, data, network, tasks
+from tlkeras.artefacts import saved_model, tflite
 from tlkeras.data import pipeline, sources
 from tlkeras.errors import DataError, GateError, UsageError, nearest
 from tlkeras.evaluation import Trained, open_trained, predict_table
-from tlkeras.artefacts import saved_model, tflite
 from tlkeras.progress import Progress
-from tlkeras.run import replacing_folder, write_json
+from tlkeras.run import Run, replacing_folder, write_json
 
 FORMATS = configure.FORMATS
 MOST = 500  # held-out samples that judge an artefact
@@ -51,7 +51,9 @@ def export(folder, to=(), max_drop: float | None = None, quiet: bool = False) ->
     trained = open_trained(folder, precision="float32")
     forms = list(to) or trained.config.export.to
     if not forms:
-        raise UsageError(f"No format is named, neither on the command line nor in the config. Name some with --to: {', '.join(FORMATS)}")
+        raise UsageError(
+            f"No format is named, neither on the command line nor in the config. Name some with --to: {', '.join(FORMATS)}"
+        )
     for form in forms:
         writer(form)
     allowed = trained.config.export.max_drop if max_drop is None else max_drop
@@ -89,12 +91,17 @@ def check(config_path, to=(), sets=(), quiet: bool = False) -> list[str]:
     cfg, _ = configure.load(config_path, sets)
     forms = list(to) or cfg.export.to
     if not forms:
-        raise UsageError(f"No format is named, neither on the command line nor in the config. Name some with --to: {', '.join(FORMATS)}")
+        raise UsageError(
+            f"No format is named, neither on the command line nor in the config. Name some with --to: {', '.join(FORMATS)}"
+        )
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     rows, answer = task.targets(sources.read(cfg.data).labels, options, cfg.data.classes)
     _, _, answer = task.learnt(rows, np.arange(len(rows)), answer, options)
-    net = network.build(cfg.model_copy(update={"backbone": cfg.backbone.model_copy(update={"weights": _architecture_only(cfg)})}), answer)
-    trained = Trained(None, cfg, task, options, answer, net)
+    net = network.build(
+        cfg.model_copy(update={"backbone": cfg.backbone.model_copy(update={"weights": _architecture_only(cfg)})}),
+        answer,
+    )
+    trained = Trained(Run(cfg.name), cfg, task, options, answer, net)  # a run that is yet to be
     failed = []
     for form in forms:
         progress.line(f"check     {form}")
@@ -115,15 +122,25 @@ def _architecture_only(cfg):
 
 def contract(trained: Trained, form: str) -> dict:
     """What an artefact takes and gives, as data: written beside it, inside the TFLite file, and read by `serve`."""
-    cfg, pixels = trained.config, trained.network.pixels
-    record = network.entry(cfg)
-    weights = network.source(cfg, record)
-    known = record.sources.get(weights)
+    cfg, pixels, backbone = trained.config, trained.network.pixels, trained.network.backbone
     return {
-        "schema": 1, "name": cfg.name, "format": form, "task": cfg.task_name, "backbone": record.name,
-        "weights": weights, "licence": known.licence if known else "unknown", "tlkeras": __version__,
-        "input": {"size": list(pixels.size), "dtype": "uint8", "channels": "RGB", "crop": pixels.crop, "interpolation": pixels.interpolation},
-        "output": trained.task.OUTPUT, "answer": trained.answer,
+        "schema": 1,
+        "name": cfg.name,
+        "format": form,
+        "task": cfg.task_name,
+        "backbone": backbone["name"],
+        "weights": backbone["weights"],
+        "licence": backbone["licence"],
+        "tlkeras": __version__,
+        "input": {
+            "size": list(pixels.size),
+            "dtype": "uint8",
+            "channels": "RGB",
+            "crop": pixels.crop,
+            "interpolation": pixels.interpolation,
+        },
+        "output": trained.task.OUTPUT,
+        "answer": trained.answer,
     }
 
 
@@ -134,7 +151,9 @@ class Proof:
         self.trained, self.held = trained, data.reopen(trained.run)
         rows = next((r for s in ("test", "val") if len(r := self.held.rows(s))), None)
         if rows is None:
-            raise DataError("An artefact is proven on held-out samples, and this run has none. Train with data.test or data.val above 0.")
+            raise DataError(
+                "An artefact is proven on held-out samples, and this run has none. Train with data.test or data.val above 0."
+            )
         self.rows = np.random.default_rng(0).permutation(rows)[:MOST] if len(rows) > MOST else rows
         self.table = self._table(self.rows)
         self.outputs = predict_table(trained, self.table, 32, progress)
@@ -143,7 +162,9 @@ class Proof:
 
     def _table(self, rows):
         held = self.held
-        return pipeline.Table([held.paths[i] for i in rows], held.targets[rows], np.ones(len(rows), np.float32), held.fingerprints[rows])
+        return pipeline.Table(
+            [held.paths[i] for i in rows], held.targets[rows], np.ones(len(rows), np.float32), held.fingerprints[rows]
+        )
 
     def _score(self, outputs) -> float:
         columns = self.trained.task.columns(self.held.targets[self.rows], outputs, self.trained.answer)
@@ -172,17 +193,28 @@ class Proof:
             raise GateError(f"{form}: the artefact answers values that are no finite numbers. It is not kept.")
         score = self._score(got)
         drop = (self.score - score) if self.higher else (score - self.score) / max(self.score, 1e-12)
+        # One sample more or less is within chance however few there are: with 37 of them it is 0.027.
+        allowed = max(allowed, 1.001 / len(self.rows)) if self.name == "accuracy" else allowed
         difference = np.abs(got - self.outputs)
         row = {
-            "format": form, "metric": self.name, "keras": self.score, "score": score, "drop": drop, "max_difference": float(difference.max()),
+            "format": form,
+            "metric": self.name,
+            "keras": self.score,
+            "score": score,
+            "drop": drop,
+            "max_difference": float(difference.max()),
             "agreement": float((got.argmax(1) == self.outputs.argmax(1)).mean()) if got.shape[1] > 1 else None,
-            "n": len(self.rows), "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
-            "milliseconds": float(np.median(out["milliseconds"])), "allowed_drop": allowed,
+            "n": len(self.rows),
+            "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+            "milliseconds": float(np.median(out["milliseconds"])),
+            "allowed_drop": allowed,
         }
         # A float32 artefact computes the same function: more than rounding is a mistake, whatever the score says.
         scale = max(1.0, float(np.abs(self.outputs).max()))
         if form in ("saved_model", "tflite") and row["max_difference"] > 1e-3 * scale:
-            raise GateError(f"{form}: the largest difference to the Keras model is {row['max_difference']:.2g}; float32 rounding explains 1e-3. The artefact is not kept.")
+            raise GateError(
+                f"{form}: the largest difference to the Keras model is {row['max_difference']:.2g}; float32 rounding explains 1e-3. The artefact is not kept."
+            )
         if drop > allowed:
             raise GateError(
                 f"{form}: {self.name} is {score:.4f} where the Keras model has {self.score:.4f} on the same {row['n']} samples; a drop of {drop:.4f} is more than the {allowed:g} allowed. "
@@ -196,9 +228,19 @@ class Proof:
             if form == "saved_model":
                 np.savez(given, paths=np.array([os.fsencode(os.path.abspath(p)) for p in self.table.paths]))
             else:
-                np.savez(given, pixels=np.concatenate([images.numpy() for images, _, _ in pipeline.in_order(self.table, self.trained.network.pixels, 32)]))
+                np.savez(
+                    given,
+                    pixels=np.concatenate(
+                        [
+                            images.numpy()
+                            for images, _, _ in pipeline.in_order(self.table, self.trained.network.pixels, 32)
+                        ]
+                    ),
+                )
             command = [sys.executable, "-m", "tlkeras.artefacts.probe", form, str(folder), str(given), str(out)]
-            done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+            done = subprocess.run(
+                command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+            )
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
                 raise GateError(f"{form}: the artefact does not run in a fresh process: {last[:300]}. It is not kept.")
@@ -206,13 +248,18 @@ class Proof:
                 return {k: f[k] for k in f.files}
 
 
-
-
 def text(rows: list[dict]) -> str:
     """The rows of `export` as a table for people."""
     name = rows[0]["metric"]
-    out = [f"{'format':<15} {name:>10} {'drop':>8} {'largest diff.':>13} {'MB':>7} {'ms/image':>9}", f"{'keras':<15} {rows[0]['keras']:>10.4f}"]
+    out = [
+        f"{'format':<15} {name:>10} {'drop':>8} {'largest diff.':>13} {'MB':>7} {'ms/image':>9}",
+        f"{'keras':<15} {rows[0]['keras']:>10.4f}",
+    ]
     for row in rows:
-        out.append(f"{row['format']:<15} {row['score']:>10.4f} {row['drop']:>8.4f} {row['max_difference']:>13.2g} {row['bytes'] / 1e6:>7.2f} {row['milliseconds']:>9.1f}")
-    out.append(f"Each was run in a fresh process on {rows[0]['n']} held-out files; ms/image is the median of 30, one at a time.")
+        out.append(
+            f"{row['format']:<15} {row['score']:>10.4f} {row['drop']:>8.4f} {row['max_difference']:>13.2g} {row['bytes'] / 1e6:>7.2f} {row['milliseconds']:>9.1f}"
+        )
+    out.append(
+        f"Each was run in a fresh process on {rows[0]['n']} held-out files; ms/image is the median of 30, one at a time."
+    )
     return "\n".join([*out, *(f"  {row['path']}" for row in rows)])

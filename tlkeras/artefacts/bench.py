@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras.errors import UsageError
 from tlkeras.artefacts import metadata, saved_model, tflite
+from tlkeras.errors import UsageError
 
 
 def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
@@ -22,6 +22,7 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
     path = Path(artefact)
     folder = path.parent if path.suffix == ".tflite" else path
     rng = np.random.default_rng(0)
+    sample: list | np.ndarray
     if (folder / tflite.FILE).is_file():
         contract, _ = metadata.read((folder / tflite.FILE).read_bytes())
         run = tflite.load(folder, threads)
@@ -35,7 +36,9 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
         run = saved_model.load(folder)
         sample = [tf.io.encode_jpeg(rng.integers(0, 256, (480, 640, 3)).astype(np.uint8)).numpy()]
     else:
-        raise UsageError(f"{artefact} is no artefact: expected a folder with {tflite.FILE} or {saved_model.VERSION}/saved_model.pb. Make one with: tlkeras export RUN")
+        raise UsageError(
+            f"{artefact} is no artefact: expected a folder with {tflite.FILE} or {saved_model.VERSION}/saved_model.pb. Make one with: tlkeras export RUN"
+        )
     for _ in range(3):
         run(sample)
     times = []

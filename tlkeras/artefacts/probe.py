@@ -32,6 +32,7 @@ def main(form: str, folder: str, given: str, out: str) -> None:
 
         def read(pixels):
             return pixels
+
     parts = [run(read(samples[i : i + batch])) for i in range(0, len(samples), batch)]
     times, one = [], read(samples[:1])
     for _ in range(30):

@@ -27,7 +27,12 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def from_bytes(image_bytes):
         # As many images at a time as there are cores: decoding is most of the work outside the network.
-        batch = tf.map_fn(lambda x: images.resize(images.decode(x), pixels), image_bytes, fn_output_signature=tf.TensorSpec((*pixels.size, 3), tf.uint8), parallel_iterations=8)
+        batch = tf.map_fn(
+            lambda x: images.resize(images.decode(x), pixels),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec((*pixels.size, 3), tf.uint8),
+            parallel_iterations=8,
+        )
         return answers(batch)
 
     @tf.function(input_signature=[tf.TensorSpec([None, *pixels.size, 3], tf.uint8, name="pixels")], autograph=False)

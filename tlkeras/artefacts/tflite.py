@@ -29,12 +29,24 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     model = _convert(trained, contract["format"], calibration)
     refuse_custom_operators(model, contract["format"])
     answer = trained.answer
-    output = {"name": trained.task.OUTPUT, "description": "One number per class." if answer.get("classes") else "Values in the unit of the data."}
+    output = {
+        "name": trained.task.OUTPUT,
+        "description": "One number per class." if answer.get("classes") else "Values in the unit of the data.",
+    }
     files = {}
     if answer.get("classes"):
         output["labels"], files["labels.txt"] = "labels.txt", ("\n".join(answer["classes"]) + "\n").encode()
-    names = {"name": contract["name"], "version": contract["tlkeras"], "licence": contract["licence"], "description": f"{contract['task']} with {contract['backbone']}"}
-    image = {"name": "pixels", "kind": "image", "description": f"RGB, {contract['input']['size'][0]}x{contract['input']['size'][1]}, 0..255."}
+    names = {
+        "name": contract["name"],
+        "version": contract["tlkeras"],
+        "licence": contract["licence"],
+        "description": f"{contract['task']} with {contract['backbone']}",
+    }
+    image = {
+        "name": "pixels",
+        "kind": "image",
+        "description": f"RGB, {contract['input']['size'][0]}x{contract['input']['size'][1]}, 0..255.",
+    }
     path = folder / FILE
     described = {**contract, **names, "inputs": {"pixels": image}, "outputs": {trained.task.OUTPUT: output}}
     try:
@@ -76,13 +88,17 @@ def _convert(trained, form: str, calibration) -> bytes:
             with quiet_descriptor():
                 return converter.convert()
         except Exception as e:  # the converter raises bare Exception and several private classes
-            raise GateError(f"{form}: the network cannot be converted to builtin operators.\n  {_short(e)}\nLeave this format out of `export`, or choose another backbone.") from e
+            raise GateError(
+                f"{form}: the network cannot be converted to builtin operators.\n  {_short(e)}\nLeave this format out of `export`, or choose another backbone."
+            ) from e
 
 
 def _examples(images, size):
     """Float images for calibration. One pixel of the first is black and one white, so that the input's range
     is 0..255 and its uint8 values are the pixels themselves."""
-    for n, image in enumerate(images if images is not None else np.random.default_rng(0).integers(0, 256, (8, *size, 3))):
+    for n, image in enumerate(
+        images if images is not None else np.random.default_rng(0).integers(0, 256, (8, *size, 3))
+    ):
         image = np.array(image, np.float32)
         if n == 0:
             image[0, 0], image[0, 1] = 0.0, 255.0
@@ -109,7 +125,9 @@ def refuse_custom_operators(model: bytes, form: str) -> None:
     flat = schema.Model.GetRootAsModel(model, 0)
     codes = [flat.OperatorCodes(i) for i in range(flat.OperatorCodesLength())]
     if custom := sorted({c.CustomCode().decode() for c in codes if c.CustomCode()}):
-        raise GateError(f"{form}: the file needs operators that the stock interpreter does not have: {', '.join(custom)}. Leave this format out of `export`, or choose another backbone.")
+        raise GateError(
+            f"{form}: the file needs operators that the stock interpreter does not have: {', '.join(custom)}. Leave this format out of `export`, or choose another backbone."
+        )
     if form != INT8:
         return
     builtin = schema.BuiltinOperator
@@ -118,8 +136,13 @@ def refuse_custom_operators(model: bytes, form: str) -> None:
     for i in range(graph.OperatorsLength()):
         op = graph.Operators(i)
         code = codes[op.OpcodeIndex()]
-        if max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) in heavy and graph.Tensors(op.Inputs(0)).Type() == schema.TensorType.FLOAT32:
-            raise GateError(f"{form}: operator {i} computes in float32, so the file is not int8 throughout. Use tflite-dynamic for this network.")
+        if (
+            max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) in heavy
+            and graph.Tensors(op.Inputs(0)).Type() == schema.TensorType.FLOAT32
+        ):
+            raise GateError(
+                f"{form}: operator {i} computes in float32, so the file is not int8 throughout. Use tflite-dynamic for this network."
+            )
 
 
 def load(folder: Path, threads: int | None = None):

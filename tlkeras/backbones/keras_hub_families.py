@@ -187,14 +187,16 @@ def _tower_of(backbone):
 
 
 def _siglip_tower(backbone):
-    """keras-hub 0.32 infers one token too many from the patches; a network cut behind them would refuse its input."""
-    embedding = backbone.vision_encoder.embedding
-    embedding.compute_output_shape = lambda input_shape: (
-        input_shape[0],
-        embedding.num_positions,
-        embedding.hidden_dim,
-    )
-    return backbone.vision_encoder
+    return corrected(backbone.vision_encoder)
+
+
+def corrected(model):
+    """Mends a keras-hub model that was just built from its config: SigLIP's image tower of keras-hub 0.32 infers one
+    token too many from the patches, and a network cut behind them would refuse its input. Others are left alone."""
+    if type(model).__name__ == "SigLIPVisionEncoder":
+        embedding = model.embedding
+        embedding.compute_output_shape = lambda shape: (shape[0], embedding.num_positions, embedding.hidden_dim)
+    return model
 
 
 def _small(backbone: str, **config):

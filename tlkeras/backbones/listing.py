@@ -13,8 +13,13 @@ def rows(family: str | None = None) -> list[dict]:
             source = next(iter(b.sources.values()), None)
             out.append(
                 {
-                    "name": b.name, "family": b.family, "kind": b.kind, "size": list(b.pixels.size) if b.pixels else None,
-                    "parameters": b.parameters, "licence": source.licence if source else None, "source": source.where if source else None,
+                    "name": b.name,
+                    "family": b.family,
+                    "kind": b.kind,
+                    "size": list(b.pixels.size) if b.pixels else None,
+                    "parameters": b.parameters,
+                    "licence": source.licence if source else None,
+                    "source": source.where if source else None,
                 }
             )
     return out
@@ -24,7 +29,9 @@ def rows_text(found: list[dict]) -> str:
     out = [f"{'name':<42} {'family':<20} {'input':>8} {'parameters':>13}  licence of the weights"]
     for r in found:
         size = f"{r['size'][0]}x{r['size'][1]}" if r["size"] else "preset"
-        out.append(f"{r['name']:<42} {r['family']:<20} {size:>8} {r['parameters'] or 0:>13,}  {r['licence'] or 'random weights only'}")
+        out.append(
+            f"{r['name']:<42} {r['family']:<20} {size:>8} {r['parameters'] or 0:>13,}  {r['licence'] or 'random weights only'}"
+        )
     return "\n".join([*out, f"{len(found)} backbones"])
 
 
@@ -38,10 +45,26 @@ def one(name: str) -> dict:
 
     b = backbones.get(name)
     found = {
-        "name": b.name, "family": b.family, "kind": b.kind, "description": b.description, "parameters": b.parameters, "pool": b.pool,
-        "input": {"size": list(b.pixels.size), "range": b.pixels.range, "crop": b.pixels.crop, "interpolation": b.pixels.interpolation} if b.pixels else None,
-        "sources": {key: {"where": s.where, "licence": s.licence, "sha256": s.sha256, "classes": s.classes} for key, s in b.sources.items()},
-        "blocks": None, "flops": None,
+        "name": b.name,
+        "family": b.family,
+        "kind": b.kind,
+        "description": b.description,
+        "parameters": b.parameters,
+        "pool": b.pool,
+        "input": {
+            "size": list(b.pixels.size),
+            "range": b.pixels.range,
+            "crop": b.pixels.crop,
+            "interpolation": b.pixels.interpolation,
+        }
+        if b.pixels
+        else None,
+        "sources": {
+            key: {"where": s.where, "licence": s.licence, "sha256": s.sha256, "classes": s.classes}
+            for key, s in b.sources.items()
+        },
+        "blocks": None,
+        "flops": None,
     }
     try:
         model = b.build(b.pixels.size if b.pixels else None, None)
@@ -49,8 +72,12 @@ def one(name: str) -> dict:
         found["note"] = str(e)
         return found
     inputs = keras.Input(model.inputs[0].shape[1:])
-    cut = blocks.split(inputs, blocks.flatten(model, inputs, inputs, b.opened), b.blocks(model) if callable(b.blocks) else b.blocks)
-    found["blocks"] = {block: sum(math.prod(v.shape) for x in layers for v in x.weights) for block, layers in cut.items()}
+    cut = blocks.split(
+        inputs, blocks.flatten(model, inputs, inputs, b.opened), b.blocks(model) if callable(b.blocks) else b.blocks
+    )
+    found["blocks"] = {
+        block: sum(math.prod(v.shape) for x in layers for v in x.weights) for block, layers in cut.items()
+    }
     found["flops"] = flops(model)
     return found
 
@@ -62,8 +89,18 @@ def one_text(f: dict) -> str:
         how = f"centre {i['crop']:g} of the shorter side" if i["crop"] else "squashed to size"
         out.append(f"input       {i['size'][0]}x{i['size'][1]}, range {i['range']}, {how}, {i['interpolation']}")
     if f["parameters"]:
-        out.append(f"parameters  {f['parameters']:,} without classifier" + (f", {f['flops'] / 1e9:.2f} GFLOPs an image" if f["flops"] else ""))
-    out += [f"weights     {key}: {s['where']}, {s['licence']}" + (f", sha256 {s['sha256'][:12]}..." if s["sha256"] else "") for key, s in f["sources"].items()]
+        out.append(
+            f"parameters  {f['parameters']:,} without classifier"
+            + (f", {f['flops'] / 1e9:.2f} GFLOPs an image" if f["flops"] else "")
+        )
+    out += [
+        f"weights     {key}: {s['where']}, {s['licence']}" + (f", sha256 {s['sha256'][:12]}..." if s["sha256"] else "")
+        for key, s in f["sources"].items()
+    ]
     if f["blocks"]:
-        out += ["blocks      parameters", *(f"  {block:<10}{n:>12,}" for block, n in f["blocks"].items()), "  head        (yours)"]
+        out += [
+            "blocks      parameters",
+            *(f"  {block:<10}{n:>12,}" for block, n in f["blocks"].items()),
+            "  head        (yours)",
+        ]
     return "\n".join([*out, *([f["note"]] if f.get("note") else [])])

@@ -13,11 +13,39 @@ from pydantic import ValidationError
 
 from tlkeras.config import document
 from tlkeras.config.document import Document
-from tlkeras.config.records import Augmentation, Backbone, Config, Data, Export, Phase, Section, Train, slug
+from tlkeras.config.records import (
+    Augmentation,
+    Backbone,
+    Config,
+    Data,
+    EarlyStopping,
+    Export,
+    Phase,
+    Section,
+    Train,
+    slug,
+)
 from tlkeras.config.wording import fields, line, sentences
 from tlkeras.errors import ConfigError, nearest
 
-__all__ = ["Augmentation", "Backbone", "Config", "Data", "Export", "Phase", "Section", "Train", "Vocabulary", "fields", "load", "read", "render", "schema", "slug"]
+__all__ = [
+    "Augmentation",
+    "Backbone",
+    "Config",
+    "Data",
+    "EarlyStopping",
+    "Export",
+    "Phase",
+    "Section",
+    "Train",
+    "Vocabulary",
+    "fields",
+    "load",
+    "read",
+    "render",
+    "schema",
+    "slug",
+]
 
 
 @dataclass(frozen=True)
@@ -74,7 +102,6 @@ def schema(vocabulary: Vocabulary) -> dict:
     for name, options in vocabulary.tasks.items():
         one = options.model_json_schema()
         one["properties"] = {"name": {"const": name}, **one.get("properties", {})}
-        one["required"] = ["name"]
         tasks.append(one)
     out["properties"]["task"] = {"description": "What is learned.", "anyOf": tasks}
     # Both short forms that the reader accepts are valid for editors too.
@@ -82,8 +109,11 @@ def schema(vocabulary: Vocabulary) -> dict:
     out["$defs"]["Export"]["properties"]["to"] |= formats
     out["properties"]["export"] = {"anyOf": [formats, {"$ref": "#/$defs/Export"}]}
     # What a config must have may lie in the one that it extends.
-    backbone = {"required": out["$defs"]["Backbone"].pop("required")}
-    out["anyOf"] = [{"required": ["extends"]}, {"required": out.pop("required"), "properties": {"backbone": backbone}}]
+    alone = {
+        "backbone": {"required": out["$defs"]["Backbone"].pop("required")},
+        "task": {"anyOf": [{"type": "string"}, {"required": ["name"]}]},
+    }
+    out["anyOf"] = [{"required": ["extends"]}, {"required": out.pop("required"), "properties": alone}]
     out["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return out
 
@@ -99,7 +129,9 @@ def _extended(path: Path, seen: tuple) -> Document:
         near = nearest(base.name, [p.name for p in base.parent.glob("*.y*ml")])
         raise ConfigError(f"{place}: extends: there is no file {base}.{near}")
     if base.resolve() in seen:
-        raise ConfigError(f"{place}: `extends` goes in a circle: {' -> '.join(p.name for p in (*seen, base.resolve()))}.")
+        raise ConfigError(
+            f"{place}: `extends` goes in a circle: {' -> '.join(p.name for p in (*seen, base.resolve()))}."
+        )
     below = _extended(base, seen)
     above = {k: v for k, v in doc.values.items() if k != "extends"}
     old, new = below.values.get("task"), above.get("task")
@@ -148,7 +180,9 @@ def _override(doc: Document, sets: Iterable[str]) -> Document:
             if not equals or not key.strip():
                 raise ConfigError(f"--set {text}: an override is KEY=VALUE, e.g. train.batch=16.")
             if keys[0] == "extends":
-                raise ConfigError(f"--set {text}: a config is extended from within a file only; write `extends` into one.")
+                raise ConfigError(
+                    f"--set {text}: a config is extended from within a file only; write `extends` into one."
+                )
             given = document.parse(value, f"--set {key}")
             path, there = _put(values, keys, given.values if value.strip() else None, text)
         except ConfigError as e:
@@ -167,7 +201,9 @@ def _put(values: dict, keys: list[str], value, text: str) -> tuple[tuple, int]:
     for n, key in enumerate(keys):
         if isinstance(here, list):
             if not key.isdecimal() or int(key) >= len(here):
-                raise ConfigError(f"--set {text}: {'.'.join(keys[:n])} is a list of {len(here)}; {key!r} is not one of its numbers.")
+                raise ConfigError(
+                    f"--set {text}: {'.'.join(keys[:n])} is a list of {len(here)}; {key!r} is not one of its numbers."
+                )
             key = int(key)
         path = (*path, key)
         if n == len(keys) - 1:
@@ -189,7 +225,13 @@ def _check_names(values, vocabulary, doc):
         if name is None:
             mistakes.append(line(doc, ("task",), f"task.name is missing; there are {', '.join(vocabulary.tasks)}."))
         elif options is None:
-            mistakes.append(line(doc, ("task", "name"), f"task: there is no task {name!r}; there are {', '.join(vocabulary.tasks)}.{nearest(name, vocabulary.tasks)}"))
+            mistakes.append(
+                line(
+                    doc,
+                    ("task", "name"),
+                    f"task: there is no task {name!r}; there are {', '.join(vocabulary.tasks)}.{nearest(name, vocabulary.tasks)}",
+                )
+            )
         else:
             asked = {k: v for k, v in given.items() if k != "name"}
             try:
@@ -199,11 +241,23 @@ def _check_names(values, vocabulary, doc):
     name = values.get("backbone", {}).get("name") if isinstance(values.get("backbone"), dict) else None
     known = list(vocabulary.backbones)
     if isinstance(name, str) and name not in known and not any(c in name for c in "/:\\") and not Path(name).is_dir():
-        mistakes.append(line(doc, ("backbone", "name"), f"backbone.name: the catalogue has no {name!r}.{nearest(name, known)} List: tlkeras backbones"))
+        mistakes.append(
+            line(
+                doc,
+                ("backbone", "name"),
+                f"backbone.name: the catalogue has no {name!r}.{nearest(name, known)} List: tlkeras backbones",
+            )
+        )
     to = values["export"].get("to") if isinstance(values.get("export"), dict) else []
     for i, form in enumerate(to if isinstance(to, list) else []):
         if isinstance(form, str) and form not in vocabulary.formats:
-            mistakes.append(line(doc, ("export", "to", i), f"export: there is no format {form!r}; there are {', '.join(vocabulary.formats)}.{nearest(form, vocabulary.formats)}"))
+            mistakes.append(
+                line(
+                    doc,
+                    ("export", "to", i),
+                    f"export: there is no format {form!r}; there are {', '.join(vocabulary.formats)}.{nearest(form, vocabulary.formats)}",
+                )
+            )
     return task, mistakes
 
 

@@ -53,7 +53,11 @@ def read(path) -> Document:
     """
     path = Path(path)
     if not path.is_file():
-        found = "this is a folder." if path.is_dir() else f"there is no such file.{nearest(path.name, [p.name for p in path.parent.glob('*.y*ml')])}"
+        found = (
+            "this is a folder."
+            if path.is_dir()
+            else f"there is no such file.{nearest(path.name, [p.name for p in path.parent.glob('*.y*ml')])}"
+        )
         raise ConfigError(f"{path}: a config is a YAML file; {found}")
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path}: a config has at most {MAX_BYTES:,} bytes; this file has {path.stat().st_size:,}.")
@@ -64,7 +68,11 @@ def read(path) -> Document:
         raise ConfigError(f"{path}: the config cannot be read: {e.strerror}.") from e
     except UnicodeDecodeError as e:
         line, column = raw.count(b"\n", 0, e.start) + 1, e.start - raw.rfind(b"\n", 0, e.start)
-        kind = "the file is UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else f"byte {e.start} (0x{raw[e.start]:02x}) is not"
+        kind = (
+            "the file is UTF-16"
+            if raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+            else f"byte {e.start} (0x{raw[e.start]:02x}) is not"
+        )
         raise ConfigError(f"{path}:{line}:{column}: a config is UTF-8 text; {kind}. Save it as UTF-8.") from e
     document = parse(text, str(path))
     if not isinstance(document.values, dict):
@@ -77,13 +85,17 @@ def parse(text: str, name: str) -> Document:
     """Parses YAML text; `name` stands in the places. Syntax errors raise, double keys become mistakes."""
     if bad := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line, column = text.count("\n", 0, bad.start()) + 1, bad.start() - text.rfind("\n", 0, bad.start())
-        raise ConfigError(f"{name}:{line}:{column}: a config is text; the character {bad[0]!a} does not belong in it. Take it out.")
+        raise ConfigError(
+            f"{name}:{line}:{column}: a config is text; the character {bad[0]!a} does not belong in it. Take it out."
+        )
     try:
         depth = 0
         for event in yaml.parse(text, Loader=_LOADER):
             place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
             if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{place}: aliases (*{event.anchor}) are not read in a config. Write the value out, or use `extends`.")
+                raise ConfigError(
+                    f"{place}: aliases (*{event.anchor}) are not read in a config. Write the value out, or use `extends`."
+                )
             if getattr(event, "tag", None) not in (None, "!"):
                 raise ConfigError(f"{place}: tags ({event.tag}) are not read in a config. Write a plain value.")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -94,7 +106,9 @@ def parse(text: str, name: str) -> Document:
         mark = e.problem_mark or e.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         tab = mark and "\t" in "".join(text.splitlines()[mark.line : mark.line + 1])[: mark.column + 1]
-        raise ConfigError(f"{place}: not YAML: {e.problem or e.context}.{' A tab stands here; indent with spaces.' if tab else ''}") from e
+        raise ConfigError(
+            f"{place}: not YAML: {e.problem or e.context}.{' A tab stands here; indent with spaces.' if tab else ''}"
+        ) from e
     places, mistakes = {(): f"{name}:1:1"}, []
     values = _value(node, (), name, places, mistakes) if node is not None else {}
     return Document(values, places, tuple(mistakes))
@@ -115,7 +129,9 @@ def _value(node, path, name, places, mistakes):
         if not isinstance(key_node, yaml.ScalarNode):
             mistakes.append(f"{place(key_node)}: a key is a word, not a list or a mapping.")
         elif key in values:
-            mistakes.append(f"{place(key_node)}: the key {key!r} stands here a second time; first at {places[(*path, key)]}. Keep one.")
+            mistakes.append(
+                f"{place(key_node)}: the key {key!r} stands here a second time; first at {places[(*path, key)]}. Keep one."
+            )
         else:
             # A mistake in a value is best shown at the value, an unknown key at the key; both lie on one
             # line nearly always, so the key's place serves.
@@ -144,7 +160,11 @@ def write(values, origin=None, path=(), indent="") -> str:
     for key, value in values.items() if isinstance(values, dict) else enumerate(values):
         here = (*path, key)
         lead = f"{indent}{word(key)}:" if isinstance(values, dict) else f"{indent}-"
-        if isinstance(value, dict | list) and value and (isinstance(value, dict) or any(isinstance(x, dict | list) for x in value)):
+        if (
+            isinstance(value, dict | list)
+            and value
+            and (isinstance(value, dict) or any(isinstance(x, dict | list) for x in value))
+        ):
             body = write(value, origin, here, indent + "  ")
             if not isinstance(values, dict):
                 lines.append(f"{lead} {body.lstrip()}".rstrip("\n"))

@@ -21,17 +21,31 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    path: str | None = Field(None, description="A folder of class folders, a CSV or Parquet table, or TFRecord files (a glob).")
-    tfds: str | None = Field(None, description="Instead of path: the name of a TensorFlow Datasets dataset, e.g. 'tf_flowers'.")
-    image: str = Field("image", description="Table: the column of image paths, relative to the table. TFDS, TFRecord: the feature.")
-    label: str | Annotated[list[str], Field(min_length=1)] | None = Field(None, description="Table: the column of the label or value; several for several values. None: 'label'.")
+    path: str | None = Field(
+        None, description="A folder of class folders, a CSV or Parquet table, or TFRecord files (a glob)."
+    )
+    tfds: str | None = Field(
+        None, description="Instead of path: the name of a TensorFlow Datasets dataset, e.g. 'tf_flowers'."
+    )
+    image: str = Field(
+        "image", description="Table: the column of image paths, relative to the table. TFDS, TFRecord: the feature."
+    )
+    label: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="Table: the column of the label or value; several for several values. None: 'label'."
+    )
     group: str | None = Field(None, description="Table: a column; rows of one group stay on one side of every split.")
     split: str | None = Field(None, description="Table: a column that holds train, val or test.")
     classes: list[str] | None = Field(None, description="The classes in order. None: those found, sorted.")
-    val: Fraction = Field(0.2, description="Part of the samples held out to steer training, where the data has no such split.")
-    test: Fraction = Field(0.2, description="Part of the samples held out to judge the result, where the data has no such split.")
+    val: Fraction = Field(
+        0.2, description="Part of the samples held out to steer training, where the data has no such split."
+    )
+    test: Fraction = Field(
+        0.2, description="Part of the samples held out to judge the result, where the data has no such split."
+    )
     seed: Seed = Field(0, description="Another seed gives another split.")
-    on_bad: Literal["fail", "skip"] = Field("fail", description="What to do about files that cannot be read: stop, or leave them out and list them.")
+    on_bad: Literal["fail", "skip"] = Field(
+        "fail", description="What to do about files that cannot be read: stop, or leave them out and list them."
+    )
     follow_symlinks: bool = Field(False, description="Follow links that stay inside the data folder.")
 
     @model_validator(mode="after")
@@ -47,9 +61,17 @@ class Data(Section):
 
 class Backbone(Section):
     name: str = Field(description="A name of `tlkeras backbones`, or a preset directory.")
-    weights: str | None = Field("pretrained", description="pretrained: the backbone's own; or one of its sources (imagenet, ...), a preset handle or directory, a weight file; null: random.")
-    size: Annotated[int, Field(ge=8)] | None = Field(None, description="Height and width of the input in pixels. None: that of the weights.")
-    resize: Literal["squash", "crop"] = Field("squash", description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off.")
+    weights: str | None = Field(
+        "pretrained",
+        description="pretrained: the backbone's own; or one of its sources (imagenet, ...), a preset handle or directory, a weight file; null: random.",
+    )
+    size: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="Height and width of the input in pixels. None: that of the weights."
+    )
+    resize: Literal["squash", "crop"] = Field(
+        "squash",
+        description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off.",
+    )
 
 
 class EarlyStopping(Section):
@@ -63,29 +85,53 @@ def _listed(value):
 
 class Phase(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = Field(description="Shown in plan, history and report.")
-    train: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(min_length=1, description="Blocks to train: names, globs, ranges `block3..block5`, slices `blocks[-2:]`, `head`, `all`.")
+    train: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+        min_length=1,
+        description="Blocks to train: names, globs, ranges `block3..block5`, slices `blocks[-2:]`, `head`, `all`.",
+    )
     epochs: Count = Field(description="Passes over the training data.")
     learning_rate: Positive = Field(description="The rate of the head; blocks below have it times their factor.")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Factor from each trained block to the one below it; 0.7 protects early blocks.")
-    rates: dict[str, Positive] = Field({}, description="Factor on the learning rate by block (names and patterns as in train); overrides layer_decay.")
-    batchnorm: Literal["frozen", "train", "adapt"] | dict[str, Literal["frozen", "train", "adapt"]] = Field(
-        "frozen", description="BatchNorm of trained blocks: frozen; train (batch statistics); adapt (only its statistics move). Or per block."
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Factor from each trained block to the one below it; 0.7 protects early blocks."
     )
-    optimizer: Literal["adamw", "adam", "sgd", "lion", "rmsprop"] = Field("adamw", description="adamw decays weights apart from the gradient.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Scaled with each block's learning rate; never on biases and normalisation.")
-    schedule: Literal["constant", "cosine", "linear"] = Field("cosine", description="How the learning rate falls over the phase.")
+    rates: dict[str, Positive] = Field(
+        {}, description="Factor on the learning rate by block (names and patterns as in train); overrides layer_decay."
+    )
+    batchnorm: Literal["frozen", "train", "adapt"] | dict[str, Literal["frozen", "train", "adapt"]] = Field(
+        "frozen",
+        description="BatchNorm of trained blocks: frozen; train (batch statistics); adapt (only its statistics move). Or per block.",
+    )
+    optimizer: Literal["adamw", "adam", "sgd", "lion", "rmsprop"] = Field(
+        "adamw", description="adamw decays weights apart from the gradient."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Scaled with each block's learning rate; never on biases and normalisation."
+    )
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        "cosine", description="How the learning rate falls over the phase."
+    )
     warmup: Fraction = Field(0.1, description="Part of the phase over which the learning rate rises from 0.")
-    clip_norm: Positive | None = Field(None, description="Gradients are scaled down to this norm, per learning-rate group.")
-    early_stopping: EarlyStopping | None = Field(None, description="Stop on the validation loss and keep the best weights. None: train all epochs.")
+    clip_norm: Positive | None = Field(
+        None, description="Gradients are scaled down to this norm, per learning-rate group."
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="Stop on the validation loss and keep the best weights. None: train all epochs."
+    )
 
 
 class Augmentation(Section):
-    flip: Literal["horizontal", "vertical", "both"] | None = Field(None, description="Mirror at random. Not for text, digits or signs.")
+    flip: Literal["horizontal", "vertical", "both"] | None = Field(
+        None, description="Mirror at random. Not for text, digits or signs."
+    )
     rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="Degrees, to both sides.")
-    crop: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Smallest part of the height and width that a random crop keeps.")
+    crop: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Smallest part of the height and width that a random crop keeps."
+    )
     brightness: Fraction = Field(0.0, description="Change of brightness, part of the range.")
     contrast: Fraction = Field(0.0, description="Change of contrast, part of the range.")
-    rand_augment: Annotated[int, Field(ge=0, le=10)] = Field(0, description="Operations of RandAugment per image; 0: none.")
+    rand_augment: Annotated[int, Field(ge=0, le=10)] = Field(
+        0, description="Operations of RandAugment per image; 0: none."
+    )
     rand_augment_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Strength of RandAugment.")
     erase: Fraction = Field(0.0, description="Chance that a random rectangle is erased.")
     mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="MixUp: alpha of the Beta distribution; 0: none.")
@@ -97,11 +143,16 @@ class Augmentation(Section):
 
 
 class Train(Section):
-    recipe: Literal["fine_tune", "head"] = Field("fine_tune", description="Phases by the size of the data: fine_tune (head, then the blocks too) or head. Ignored when phases are given.")
+    recipe: Literal["fine_tune", "head"] = Field(
+        "fine_tune",
+        description="Phases by the size of the data: fine_tune (head, then the blocks too) or head. Ignored when phases are given.",
+    )
     phases: list[Phase] | None = Field(None, min_length=1, description="What is trained, in order. None: by recipe.")
     batch: Count = Field(32, description="Samples per step.")
     seed: Seed = Field(0, description="Seeds initial weights, order, augmentation and dropout.")
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field("auto", description="auto: mixed where the hardware is good at it.")
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "auto", description="auto: mixed where the hardware is good at it."
+    )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="gpu: fail where there is none.")
     xla: Literal["auto", "on", "off"] = Field("auto", description="Compile with XLA; auto: on a GPU.")
     tensorboard: bool = Field(False, description="Write TensorBoard event files into the run.")
@@ -117,14 +168,20 @@ class Train(Section):
 
 def _targets(value):
     if not isinstance(value, list | dict | Export):
-        raise ValueError(f"must be a list of formats, e.g. [saved_model, tflite], or a mapping with 'to'; received {'nothing' if value is None else value}")
+        raise ValueError(
+            f"must be a list of formats, e.g. [saved_model, tflite], or a mapping with 'to'; received {'nothing' if value is None else value}"
+        )
     return {"to": value} if isinstance(value, list) else value
 
 
 class Export(Section):
     to: list[str] = Field([], description="Formats: saved_model, tflite, tflite-float16, tflite-dynamic, tflite-int8.")
-    max_drop: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Largest drop of the main metric against the Keras model; past it nothing is kept.")
-    calibration: Count = Field(200, description="Training images that set the ranges of tflite-int8, the same number per class.")
+    max_drop: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.02, description="Largest drop of the main metric against the Keras model; past it nothing is kept."
+    )
+    calibration: Count = Field(
+        200, description="Training images that set the ranges of tflite-int8, the same number per class."
+    )
 
 
 class Config(Section):
@@ -132,8 +189,12 @@ class Config(Section):
 
     version: Literal[1] = Field(1, description="Version of this format.")
     extends: str | None = Field(None, description="Another config that this one changes; relative to this file.")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(None, description="Name of the run folder and of the served model. None: the file's name.")
-    task: dict[str, Any] = Field(description="image-classification or image-regression; a mapping with 'name' to set its options.")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(
+        None, description="Name of the run folder and of the served model. None: the file's name."
+    )
+    task: dict[str, Any] = Field(
+        description="image-classification or image-regression; a mapping with 'name' to set its options."
+    )
     data: Data
     backbone: Backbone
     augment: Augmentation = Augmentation()

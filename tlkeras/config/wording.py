@@ -37,7 +37,13 @@ def sentences(errors: list[dict], record: type[Section], values, doc: Document, 
         where, dotted = prefix + path, ".".join(map(str, prefix + path))
         if error["type"] == "extra_forbidden":
             known = fields(record, path[:-1])
-            found.append(line(doc, where, f"{dotted}: there is no such key.{nearest(path[-1], known)} Known here: {', '.join(known)}."))
+            found.append(
+                line(
+                    doc,
+                    where,
+                    f"{dotted}: there is no such key.{nearest(path[-1], known)} Known here: {', '.join(known)}.",
+                )
+            )
         elif error["type"] == "missing":
             found.append(line(doc, where[:-1], f"{dotted} is missing."))
         elif error["type"] == "value_error":
@@ -100,6 +106,10 @@ def _path(error: dict, values) -> tuple:
 
 def _section(annotation) -> type[Section] | None:
     """The Section inside an annotation such as `list[Phase] | None`, or None."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, Section):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, Section)
+    ):
         return annotation
     return next((found for arg in typing.get_args(annotation) if (found := _section(arg))), None)

@@ -6,6 +6,7 @@ evaluating, exporting and resuming use the very split that was trained on.
 
 import contextlib
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -45,8 +46,15 @@ class Held:
         """For the manifest: counts, and one hash over all samples and their splits."""
         import hashlib
 
-        lines = sorted(f"{h} {s} {json.dumps(label)}" for h, s, label in zip(self.hashes, self.splits, self.labels, strict=True))
-        return {"samples": len(self.ids), "splits": dict(Counter(self.splits)), "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(), **self.notes}
+        lines = sorted(
+            f"{h} {s} {json.dumps(label)}" for h, s, label in zip(self.hashes, self.splits, self.labels, strict=True)
+        )
+        return {
+            "samples": len(self.ids),
+            "splits": dict(Counter(self.splits)),
+            "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+            **self.notes,
+        }
 
 
 def prepare(cfg, task, options, run, offline: bool, progress) -> Held:
@@ -65,38 +73,71 @@ def collect(section, task, options, progress, run=None, offline: bool = False, e
     samples = sources.read(section, offline)
     found = scan_files(samples.paths, root=samples.root, follow_symlinks=section.follow_symlinks, progress=progress)
     report = {
-        "schema": 1, "found": len(samples), "used": len(found.good) if not found.bad else sum(p in found.good for p in samples.paths),
-        "skipped": [{"file": i, "reason": found.bad[p]} for i, p in zip(samples.ids, samples.paths, strict=True) if p in found.bad],
-        "ignored": samples.ignored, "notes": found.notes,
+        "schema": 1,
+        "found": len(samples),
+        "used": len(found.good) if not found.bad else sum(p in found.good for p in samples.paths),
+        "skipped": [
+            {"file": i, "reason": found.bad[p]}
+            for i, p in zip(samples.ids, samples.paths, strict=True)
+            if p in found.bad
+        ],
+        "ignored": samples.ignored,
+        "notes": found.notes,
     }
     if run is not None:
         write_json(run.data_report, report)
     if report["skipped"]:
-        listed = [f"{s['file']!r}: {s['reason']}" if not s["file"].isprintable() else f"{s['file']}: {s['reason']}" for s in report["skipped"]]
+        listed = [
+            f"{s['file']!r}: {s['reason']}" if not s["file"].isprintable() else f"{s['file']}: {s['reason']}"
+            for s in report["skipped"]
+        ]
         head = f"{len(listed)} of {len(samples)} files cannot be used"
         if section.on_bad == "fail":
-            raise DataError(sources._listed(head, listed) + "\nRepair or remove them, or leave them out with data.on_bad: skip")
+            raise DataError(
+                sources._listed(head, listed) + "\nRepair or remove them, or leave them out with data.on_bad: skip"
+            )
         progress.line("warning   " + sources._listed(head + " and are left out", listed))
     samples = samples.keep([p in found.good for p in samples.paths])
     if not len(samples):
         raise DataError(f"{samples.root}: no usable sample is left.")
     good = [found.good[p] for p in samples.paths]
-    targets, answer = task.targets(samples.labels, options, section.classes) if every_class else _some_classes(task, samples, options, section)
+    targets, answer = (
+        task.targets(samples.labels, options, section.classes)
+        if every_class
+        else _some_classes(task, samples, options, section)
+    )
     strata = task.strata(targets, answer)
     hashes = [g.sha256 for g in good]
     scan.refuse_contradictions(samples.ids, hashes, samples.labels, samples.splits)
-    split = splits.assign(hashes, _named(strata, answer, len(samples)), samples.groups, samples.splits, section.val, section.test, section.seed)
+    split = splits.assign(
+        hashes,
+        _named(strata, answer, len(samples)),
+        samples.groups,
+        samples.splits,
+        section.val,
+        section.test,
+        section.seed,
+    )
     notes = scan.near_duplicates(samples.ids, [g.phash for g in good], hashes, split)
     if notes:
         progress.line(sources._listed("warning   nearly the same picture in two splits", notes, 5))
+    if every_class and "train" in split and answer.get("classes"):
+        seen = targets[[s == "train" for s in split]].sum(0)
+        if unseen := [c for c, n in zip(answer["classes"], seen, strict=True) if not n]:
+            raise DataError(
+                f"Every class needs training samples; without one: {', '.join(unseen)}. Add some, or leave the class out."
+            )
     counts = Counter(s for s in strata or [] if s is not None)
     if counts and max(counts.values()) >= 20 * min(counts.values()):
-        progress.line(f"warning   the largest class has {max(counts.values())} samples, the smallest {min(counts.values())}; consider task.class_weights: balanced")
+        progress.line(
+            f"warning   the largest class has {max(counts.values())} samples, the smallest {min(counts.values())}; consider task.class_weights: balanced"
+        )
     if run is not None:
         write_json(run.data_report, {**report, "near_duplicates": notes})
     prints = np.array([g.fingerprint for g in good], np.int64)
     facts = {"skipped": len(report["skipped"]), "ignored": sum(samples.ignored.values()), "near_duplicates": len(notes)}
-    return Held(samples.ids, samples.paths, samples.labels, split, samples.groups, hashes, prints, targets, answer, facts)
+    names = [scan.printed(i) for i in samples.ids]
+    return Held(names, samples.paths, samples.labels, split, samples.groups, hashes, prints, targets, answer, facts)
 
 
 def _named(strata, answer, n: int) -> list:
@@ -115,7 +156,13 @@ def _some_classes(task, samples, options, section):
 
 def scan_files(paths, root=None, follow_symlinks: bool = False, progress=None) -> scan.Found:
     """Scans files, with what earlier scans found kept under the cache folder."""
-    return scan.scan(paths, root=root, follow_symlinks=follow_symlinks, cache=sources.cache_folder() / "scans.jsonl", progress=progress)
+    return scan.scan(
+        paths,
+        root=root,
+        follow_symlinks=follow_symlinks,
+        cache=sources.cache_folder() / "scans.jsonl",
+        progress=progress,
+    )
 
 
 def reopen(run) -> Held:
@@ -129,8 +176,21 @@ def reopen(run) -> Held:
     task = tasks.get(cfg.task_name)
     labels = [json.loads(text) for text in rows["label"]]
     classes = read_json(run.manifest)["answer"].get("classes") if run.manifest.is_file() else cfg.data.classes
-    targets, answer = task.targets(labels, task.Options.model_validate({k: v for k, v in cfg.task.items() if k != "name"}), classes)
-    return Held(rows["id"], rows["path"], labels, rows["split"], rows["group"], rows["sha256"], np.array(rows["fingerprint"], np.int64), targets, answer, {})
+    targets, answer = task.targets(
+        labels, task.Options.model_validate({k: v for k, v in cfg.task.items() if k != "name"}), classes
+    )
+    return Held(
+        rows["id"],
+        [os.fsdecode(p) for p in rows["path"]],
+        labels,
+        rows["split"],
+        rows["group"],
+        rows["sha256"],
+        np.array(rows["fingerprint"], np.int64),
+        targets,
+        answer,
+        {},
+    )
 
 
 def _write(held: Held, run) -> None:
@@ -138,8 +198,14 @@ def _write(held: Held, run) -> None:
     import pyarrow.parquet
 
     columns = {
-        "id": held.ids, "path": held.paths, "split": held.splits, "sha256": held.hashes, "fingerprint": held.fingerprints,
-        "label": [json.dumps(x) for x in held.labels], "group": [None if g is None else str(g) for g in held.groups],
+        # Names of files are bytes that need not be UTF-8.
+        "id": held.ids,
+        "path": [os.fsencode(os.path.abspath(p)) for p in held.paths],
+        "split": held.splits,
+        "sha256": held.hashes,
+        "fingerprint": held.fingerprints,
+        "label": [json.dumps(x) for x in held.labels],
+        "group": [None if g is None else str(g) for g in held.groups],
     }
     with replacing(run.splits) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
@@ -156,9 +222,11 @@ def changed_files():
         yield
     except tf.errors.InvalidArgumentError as e:
         if found := re.search(r"CHANGED['\]\s\[]*b?['\"]?(.+?)['\"]?\]?(?:\n|$)", str(e)):
-            raise DataError(f"{found[1]} changed while it was in use: its bytes are not those that were scanned. Start again, so that the data is scanned anew.") from e
+            raise DataError(
+                f"{found[1]} changed while it was in use: its bytes are not those that were scanned. Start again, so that the data is scanned anew."
+            ) from e
         raise
     except tf.errors.NotFoundError as e:
-        raise DataError(f"A file vanished while it was in use: {e.message.splitlines()[0]}. Restore it, or start again.") from e
-
-
+        raise DataError(
+            f"A file vanished while it was in use: {e.message.splitlines()[0]}. Restore it, or start again."
+        ) from e

@@ -29,9 +29,13 @@ def sample_augmenter(options: Augmentation, size: tuple[int, int]):
     if options.contrast:
         chain.append(layers.RandomContrast(options.contrast, value_range=(0, 255)))
     if options.rand_augment:
-        chain.append(layers.RandAugment(value_range=(0, 255), num_ops=options.rand_augment, factor=options.rand_augment_factor))
+        chain.append(
+            layers.RandAugment(value_range=(0, 255), num_ops=options.rand_augment, factor=options.rand_augment_factor)
+        )
     if options.erase:
-        chain.append(layers.RandomErasing(factor=(options.erase, options.erase), scale=(0.02, 0.2), value_range=(0, 255)))
+        chain.append(
+            layers.RandomErasing(factor=(options.erase, options.erase), scale=(0.02, 0.2), value_range=(0, 255))
+        )
     draws = _derive(chain)
 
     def augment(image, seed):
@@ -50,7 +54,9 @@ def batch_augmenter(options: Augmentation):
     import keras
     from keras import layers
 
-    chain = [layers.MixUp(alpha=options.mixup)] * bool(options.mixup) + [layers.CutMix(factor=options.cutmix)] * bool(options.cutmix)
+    chain = [layers.MixUp(alpha=options.mixup)] * bool(options.mixup) + [layers.CutMix(factor=options.cutmix)] * bool(
+        options.cutmix
+    )
     if not chain:
         return None
     draws = _derive(chain)
@@ -91,7 +97,9 @@ def _derive(chain):
 
             self.count += 1
             base = tf.cast(self.base, tf.uint32)
-            return tf.stack([base[0], base[1] * tf.constant(2654435761, tf.uint32) + tf.constant(self.count, tf.uint32)])
+            return tf.stack(
+                [base[0], base[1] * tf.constant(2654435761, tf.uint32) + tf.constant(self.count, tf.uint32)]
+            )
 
     draws = Draws()
     for layer in chain:

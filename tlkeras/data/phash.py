@@ -34,7 +34,9 @@ def views(hashes: np.ndarray) -> np.ndarray:
     signs = signs.reshape(-1, KEPT, KEPT)
     odd = np.arange(KEPT) % 2 == 1
     # The mean's bit is 0 in every view; mirrors never touch it, since 0 is even.
-    forms = [signs ^ (rows & odd[:, None]) ^ (columns & odd[None]) for rows in (False, True) for columns in (False, True)]
+    forms = [
+        signs ^ (rows & odd[:, None]) ^ (columns & odd[None]) for rows in (False, True) for columns in (False, True)
+    ]
     forms += [f.transpose(0, 2, 1) for f in forms]
     return np.stack([(f.reshape(len(f), -1) * _BITS).sum(1, dtype=np.uint64) for f in forms], 1)
 
@@ -57,7 +59,9 @@ def near(queries: np.ndarray, hashes: np.ndarray, distance: int = 4, chunk: int 
         count = np.searchsorted(bands[order], wanted, "right") - first
         for start, stop in _pieces(count, chunk):
             query = np.repeat(np.arange(start, stop), count[start:stop])
-            offset = np.arange(len(query)) - np.repeat(np.cumsum(count[start:stop]) - count[start:stop], count[start:stop])
+            offset = np.arange(len(query)) - np.repeat(
+                np.cumsum(count[start:stop]) - count[start:stop], count[start:stop]
+            )
             other = order[first[query] + offset]
             bits = np.bitwise_count(queries[query] ^ hashes[other]).astype(np.int64)
             close = bits <= distance

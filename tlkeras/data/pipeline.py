@@ -34,7 +34,11 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
 
     n, size = len(table), pixels.size
     mix = augment.batch_augmenter(options)
-    one = augment.sample_augmenter(options, size) if options.model_copy(update={"mixup": 0.0, "cutmix": 0.0}).active else None
+    one = (
+        augment.sample_augmenter(options, size)
+        if options.model_copy(update={"mixup": 0.0, "cutmix": 0.0}).active
+        else None
+    )
     # A random crop needs something to crop from: the image is made larger by what the crop takes away.
     larger = replace(pixels, size=tuple(round(s / options.crop) for s in size))
     load = loader(table, larger if one else pixels)
@@ -69,7 +73,9 @@ def in_order(table: Table, pixels: Pixels, batch: int):
     """Batches of (pixels, targets, weights) once, in the table's order."""
     import tensorflow as tf
 
-    data = tf.data.Dataset.range(len(table)).map(loader(table, pixels), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    data = tf.data.Dataset.range(len(table)).map(
+        loader(table, pixels), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     return data.batch(batch).prefetch(tf.data.AUTOTUNE)
 
 
@@ -77,7 +83,9 @@ def held_out(table: Table, pixels: Pixels, batch: int, memory: int = 1 << 29):
     """As `in_order`, for data that is read every epoch: decoded once where its pixels fit into `memory` bytes."""
     import tensorflow as tf
 
-    data = tf.data.Dataset.range(len(table)).map(loader(table, pixels), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    data = tf.data.Dataset.range(len(table)).map(
+        loader(table, pixels), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     if len(table) * pixels.size[0] * pixels.size[1] * 3 <= memory:
         data = data.cache()
     return data.batch(batch).prefetch(tf.data.AUTOTUNE)

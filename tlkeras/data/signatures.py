@@ -1,7 +1,10 @@
 """What a file is by its first bytes and its suffix, and what is wrong with an image that does not decode."""
 
 import os
+import re
 import zlib
+
+from tlkeras.data.packed import MAX_PIXELS
 
 # What is read, and what is known to be an image but not read. Both are listed; neither is passed over in silence.
 SUFFIXES = {
@@ -18,7 +21,9 @@ UNREAD = {
     **dict.fromkeys((".svg", ".svgz"), "SVG"),
     **dict.fromkeys((".jp2", ".j2k", ".jpx", ".jpf"), "JPEG 2000"),
     **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"), "RAW"),
-    **{".jxl": "JPEG XL", ".psd": "PSD", ".ico": "ICO"},
+    ".jxl": "JPEG XL",
+    ".psd": "PSD",
+    ".ico": "ICO",
 }
 
 _STARTS = (
@@ -73,15 +78,30 @@ def mismatch(path, head: bytes) -> tuple[str, str] | None:
     # A RAW file's suffix tells more than its bytes, which are mostly TIFF.
     if known is not None:
         name = UNREAD.get(suffix, known) if known == "TIFF" else known
-        return "unsupported", f"{name} is not read; convert it to {' or '.join(sorted(set(SUFFIXES.values())))}"
+        return "unsupported", f"{name} is not read; {', '.join(dict.fromkeys(SUFFIXES.values()))} are"
     named = f", though named {suffix}" if suffix in SUFFIXES or suffix in UNREAD else ""
     return "not-an-image", f"not an image{named}"
 
 
-def damage(name: str, contents: bytes) -> tuple[str, str]:
-    """What is wrong with an image whose decoding failed, as (kind, reason)."""
-    truncated = {"JPEG": _jpeg_ends, "PNG": _png_ends, "WebP": _webp_ends, "GIF": _gif_ends}.get(name, len)(contents)
-    if not truncated:
+def complaint(contents: bytes, message: str = "") -> tuple[str, str]:
+    """Why a file did not decode, as (kind, reason).
+
+    Args:
+        contents: all of the file.
+        message: the text of the InvalidArgumentError that `images.decode` raised. What its own checks say is
+            taken over; a decoder says little more than that it failed, and the bytes are asked instead.
+    """
+    if wrong := mismatch("", contents[:1000]):
+        return wrong
+    if said := re.search(r"assertion failed: \[(.*?)\](?: \[(\d+)\] \[(\d+)\])?", message):
+        if said[2] is None:
+            kinds = {"truncated": "truncated", "BMP of a kind": "unsupported"}
+            return next((kind for start, kind in kinds.items() if said[1].startswith(start)), "corrupt"), said[1]
+        if int(said[2]) * int(said[3]) > 0:
+            return "bomb", f"its header says {said[2]} x {said[3]} pixels; at most {MAX_PIXELS:,} are read"
+    name = format_of(contents[:1000])
+    whole = {"JPEG": _jpeg_ends, "PNG": _png_ends, "WebP": _webp_ends, "GIF": _gif_ends}.get(name, bool)
+    if not whole(contents):
         return "truncated", f"truncated {name}"
     if name == "PNG" and (chunk := _wrong_checksum(contents)):
         return "corrupt", f"damaged PNG: wrong CRC in its {chunk} chunk"
@@ -118,5 +138,9 @@ def _png_chunks(contents: bytes):
         end = position + 12 + size
         if end > len(contents):
             return
-        yield contents[position + 4 : position + 8], contents[position + 8 : end - 4], int.from_bytes(contents[end - 4 : end], "big")
+        yield (
+            contents[position + 4 : position + 8],
+            contents[position + 8 : end - 4],
+            int.from_bytes(contents[end - 4 : end], "big"),
+        )
         position = end

@@ -19,7 +19,15 @@ from tlkeras.config import Data
 from tlkeras.errors import DataError, MachineError, nearest
 from tlkeras.run import storage
 
-SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,15 @@ class Samples:
         def pick(values):
             return [v for v, w in zip(values, wanted, strict=True) if w]
 
-        return Samples(self.root, pick(self.ids), pick(self.paths), pick(self.labels), pick(self.splits), pick(self.groups), self.ignored)
+        return Samples(
+            self.root,
+            pick(self.ids),
+            pick(self.paths),
+            pick(self.labels),
+            pick(self.splits),
+            pick(self.groups),
+            self.ignored,
+        )
 
 
 def read(data: Data, offline: bool = False) -> Samples:
@@ -56,8 +72,12 @@ def read(data: Data, offline: bool = False) -> Samples:
     if data.path and not path.is_dir() and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         return _table(path, data)
     # Passed over in silence, a group would sit on both sides of a split.
-    if ignored := [name for name in ("group", "split") if getattr(data, name)] + ["label"] * isinstance(data.label, list):
-        raise DataError(f"data.{' and data.'.join(ignored)} name columns of a table, and {data.path or data.tfds} is none. Leave them out, or list the files in a CSV or Parquet table.")
+    if ignored := [name for name in ("group", "split") if getattr(data, name)] + ["label"] * isinstance(
+        data.label, list
+    ):
+        raise DataError(
+            f"data.{' and data.'.join(ignored)} name columns of a table, and {data.path or data.tfds} is none. Leave them out, or list the files in a CSV or Parquet table."
+        )
     if data.path and path.is_dir():
         return _folder(path, data.follow_symlinks)
     if data.tfds:
@@ -65,7 +85,9 @@ def read(data: Data, offline: bool = False) -> Samples:
     if found := sorted(glob.glob(data.path)):
         if all("tfrecord" in Path(f).name for f in found):
             return _tfrecord(found, data)
-        raise DataError(f"{data.path}: data is a folder of class folders, a .csv, .tsv or .parquet table, or *.tfrecord* files; received {Path(found[0]).name}.")
+        raise DataError(
+            f"{data.path}: data is a folder of class folders, a .csv, .tsv or .parquet table, or *.tfrecord* files; received {Path(found[0]).name}."
+        )
     raise _absent(path)
 
 
@@ -96,14 +118,26 @@ def _folder(root: Path, follow_symlinks: bool) -> Samples:
         ids.append(relative.as_posix()), paths.append(str(path)), labels.append(parts[0]), given.append(split)
     if loose:
         ignored = {**ignored, "not in a class folder": len(loose)}
-    links = " Links are not followed; data.follow_symlinks allows those that stay inside the data folder." if any("link" in why for why in ignored) else ""
+    links = (
+        " Links are not followed; data.follow_symlinks allows those that stay inside the data folder."
+        if any("link" in why for why in ignored)
+        else ""
+    )
     if not ids:
-        read_as = f" Folders called {', '.join(splits)} are read as splits, with class folders inside." if splits else ""
-        raise DataError(f"{root}: expected class folders with images in them (CLASS/*.jpg); found {len(loose)} images outside class folders and {len(top)} folders.{read_as}{links}")
+        read_as = (
+            f" Folders called {', '.join(splits)} are read as splits, with class folders inside." if splits else ""
+        )
+        raise DataError(
+            f"{root}: expected class folders with images in them (CLASS/*.jpg); found {len(loose)} images outside class folders and {len(top)} folders.{read_as}{links}"
+        )
     # A class folder without one image is nearly always a mistake in copying; found out later it is a wrong model.
-    wanted = [(s, d.name) for s in splits for d in (root / s).iterdir() if d.is_dir()] if splits else [(d,) for d in top]
+    wanted = (
+        [(s, d.name) for s in splits for d in (root / s).iterdir() if d.is_dir()] if splits else [(d,) for d in top]
+    )
     if empty := ["/".join(w) for w in wanted if w not in seen and not w[-1].startswith((".", "__"))]:
-        raise DataError(f"{root}: every class folder needs images; empty: {', '.join(sorted(empty))}. Remove these folders or fill them.{links}")
+        raise DataError(
+            f"{root}: every class folder needs images; empty: {', '.join(sorted(empty))}. Remove these folders or fill them.{links}"
+        )
     return Samples(root, ids, paths, labels, given, [None] * len(ids), ignored)
 
 
@@ -114,14 +148,18 @@ def _table(path: Path, data: Data) -> Samples:
     wanted = [data.image, *targets, *filter(None, (data.group, data.split))]
     if missing := [c for c in wanted if c not in names]:
         hint = " Columns are separated by commas in a .csv, by tabs in a .tsv." if len(names) == 1 else ""
-        raise DataError(f"{path}: the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], names)} It has: {', '.join(names)}.{hint} Name columns with data.image and data.label.")
+        raise DataError(
+            f"{path}: the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], names)} It has: {', '.join(names)}.{hint} Name columns with data.image and data.label."
+        )
     files = rows[data.image]
     if not files:
         raise DataError(f"{path}: the table has a header and no rows.")
     for name in wanted:
         allowed = (str, list) if name in targets else str
         if odd := next((cell for cell in rows[name] if not isinstance(cell, allowed)), None):
-            raise DataError(f"{path}: the column {name!r} must hold texts or numbers; it holds {'lists' if isinstance(odd, list) else 'records'}. Images are read from files of their own.")
+            raise DataError(
+                f"{path}: the column {name!r} must hold texts or numbers; it holds {'lists' if isinstance(odd, list) else 'records'}. Images are read from files of their own."
+            )
     # Strings, not Paths: three seconds less for 100,000 rows.
     root, base = os.path.realpath(path.parent), str(path.parent) if path.parent != Path() else ""
     inside = tuple(os.path.join(folder, "") for folder in {root, os.path.abspath(path.parent)})
@@ -139,10 +177,18 @@ def _table(path: Path, data: Data) -> Samples:
     if data.split:
         known = {"": None, **SPLIT_FOLDERS}
         splits = [known.get(cell.lower(), "?") for cell in rows[data.split]]
-        bad += [f"{word} {line}: split {cell!r} is not train, val or test" for line, cell, s in zip(lines, rows[data.split], splits, strict=True) if s == "?"]
+        bad += [
+            f"{word} {line}: split {cell!r} is not train, val or test"
+            for line, cell, s in zip(lines, rows[data.split], splits, strict=True)
+            if s == "?"
+        ]
     if bad:
         raise DataError(_listed(f"{path}: {len(bad)} of {len(files)} rows cannot be used", bad))
-    labels = [list(cells) for cells in zip(*(rows[t] for t in targets), strict=True)] if isinstance(data.label, list) else rows[targets[0]]
+    labels = (
+        [list(cells) for cells in zip(*(rows[t] for t in targets), strict=True)]
+        if isinstance(data.label, list)
+        else rows[targets[0]]
+    )
     # A blank group is no group: such rows do not belong together.
     groups = [cell or None for cell in rows[data.group]] if data.group else [None] * len(files)
     ids = list(files)
@@ -174,10 +220,16 @@ def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = raw[: e.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: tables are UTF-8; byte {e.start} (0x{raw[e.start]:02x}) is not. Save the table as UTF-8.") from e
+        raise DataError(
+            f"{path}:{line}: tables are UTF-8; byte {e.start} (0x{raw[e.start]:02x}) is not. Save the table as UTF-8."
+        ) from e
     if "\0" in text:
-        raise DataError(f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character stands in the table; it is damaged or not text.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        raise DataError(
+            f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character stands in the table; it is damaged or not text."
+        )
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+    )
     following = 1
     try:
         header = next(reader, None)
@@ -199,7 +251,9 @@ def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
                 columns[name].append(cell.strip())
             lines.append(line)
     except csv.Error as e:
-        raise DataError(f"{path}:{following}: the row that begins here is not well formed: {e}. A quote that is never closed does this.") from e
+        raise DataError(
+            f"{path}:{following}: the row that begins here is not well formed: {e}. A quote that is never closed does this."
+        ) from e
     if ragged:
         raise DataError(_listed(f"{path}: every row needs {len(header)} cells", ragged))
     return columns, lines
@@ -215,7 +269,9 @@ def _parquet(path: Path):
         raise DataError(f"{path}: not a readable Parquet file: {e}.") from e
     if doubled := sorted({n for n in table.column_names if table.column_names.count(n) > 1}):
         raise DataError(f"{path}: columns need different names; twice: {', '.join(doubled)}.")
-    return {name: [_cell(v) for v in table[name].to_pylist()] for name in table.column_names}, list(range(1, table.num_rows + 1))
+    return {name: [_cell(v) for v in table[name].to_pylist()] for name in table.column_names}, list(
+        range(1, table.num_rows + 1)
+    )
 
 
 def _cell(value):
@@ -242,18 +298,28 @@ def _tfrecord(files: list[str], data: Data) -> Samples:
                 for n, raw in enumerate(tf.data.TFRecordDataset(file).as_numpy_iterator()):
                     features = tf.train.Example.FromString(raw).features.feature
                     if missing := [w for w in wanted if w not in features]:
-                        raise DataError(f"{file}: record {n} has no feature {missing[0]!r}.{nearest(missing[0], features)} It has: {', '.join(sorted(features))}. Name features with data.image and data.label.")
+                        raise DataError(
+                            f"{file}: record {n} has no feature {missing[0]!r}.{nearest(missing[0], features)} It has: {', '.join(sorted(features))}. Name features with data.image and data.label."
+                        )
                     image, label = features[wanted[0]].bytes_list.value, features[wanted[1]]
                     if len(image) != 1:
-                        raise DataError(f"{file}: record {n} must hold one encoded image as bytes in {wanted[0]!r}; it holds {len(image)}.")
-                    values = [_cell(v) for v in (*label.bytes_list.value, *label.int64_list.value, *label.float_list.value)]
+                        raise DataError(
+                            f"{file}: record {n} must hold one encoded image as bytes in {wanted[0]!r}; it holds {len(image)}."
+                        )
+                    values = [
+                        _cell(v) for v in (*label.bytes_list.value, *label.int64_list.value, *label.float_list.value)
+                    ]
                     yield image[0], values[0] if len(values) == 1 else values or "", None
             except tf.errors.DataLossError as e:
-                raise DataError(f"{file}: a damaged TFRecord file, or a compressed one: its record {n + 1} cannot be read.") from e
+                raise DataError(
+                    f"{file}: a damaged TFRecord file, or a compressed one: its record {n + 1} cannot be read."
+                ) from e
             except DecodeError as e:
                 raise DataError(f"{file}: record {n} is no tf.train.Example; only those are read.") from e
 
-    return _unpack(examples(), "tfrecord", ",".join(f"{f}:{os.path.getsize(f)}:{os.stat(f).st_mtime_ns}" for f in files), {})
+    return _unpack(
+        examples(), "tfrecord", ",".join(f"{f}:{os.path.getsize(f)}:{os.stat(f).st_mtime_ns}" for f in files), {}
+    )
 
 
 def _tfds(data: Data, offline: bool) -> Samples:
@@ -263,9 +329,13 @@ def _tfds(data: Data, offline: bool) -> Samples:
     label, features = data.label or "label", builder.info.features
     for name in (data.image, label):
         if name not in features:
-            raise DataError(f"data: {data.tfds} has no feature {name!r}.{nearest(name, features)} It has: {', '.join(features)}.")
+            raise DataError(
+                f"data: {data.tfds} has no feature {name!r}.{nearest(name, features)} It has: {', '.join(features)}."
+            )
     if not isinstance(features[data.image], tfds.features.Image):
-        raise DataError(f"data.image: {data.image!r} of {data.tfds} is no image but {type(features[data.image]).__name__}.")
+        raise DataError(
+            f"data.image: {data.image!r} of {data.tfds} is no image but {type(features[data.image]).__name__}."
+        )
     names, ignored = getattr(features[label], "names", None), {}
 
     def text(value):
@@ -284,7 +354,12 @@ def _tfds(data: Data, offline: bool) -> Samples:
                 else:
                     yield bytes(example[data.image]), text(value), SPLIT_FOLDERS.get(split)
 
-    return _unpack(examples(), builder.info.name, f"{builder.info.full_name}:{builder.info.file_format}:{builder.data_path}", ignored)
+    return _unpack(
+        examples(),
+        builder.info.name,
+        f"{builder.info.full_name}:{builder.info.file_format}:{builder.data_path}",
+        ignored,
+    )
 
 
 def _builder(tfds, name: str, offline: bool):
@@ -293,24 +368,36 @@ def _builder(tfds, name: str, offline: bool):
         return tfds.builder_from_directory(name)
     try:
         if tfds.core.naming.parse_builder_name_kwargs(name)[0].namespace:
-            raise DataError(f"data.tfds: {name!r} names a dataset outside TensorFlow Datasets, whose code would be fetched and run. Prepare it yourself and give its folder.")
+            raise DataError(
+                f"data.tfds: {name!r} names a dataset outside TensorFlow Datasets, whose code would be fetched and run. Prepare it yourself and give its folder."
+            )
         builder = tfds.builder(name)
     except tfds.core.DatasetNotFoundError as e:
         # Community datasets are listed on the network; their names are no help offline.
-        raise DataError(f"data.tfds: TensorFlow Datasets has no {name!r}.{nearest(name, tfds.list_builders(with_community_datasets=False))}") from e
+        raise DataError(
+            f"data.tfds: TensorFlow Datasets has no {name!r}.{nearest(name, tfds.list_builders(with_community_datasets=False))}"
+        ) from e
     except (ValueError, AssertionError) as e:
         if Path(name).is_dir():
-            raise DataError(f"{name}: not the folder of a prepared TensorFlow Dataset: it has no dataset_info.json. Give the folder of one version.") from e
+            raise DataError(
+                f"{name}: not the folder of a prepared TensorFlow Dataset: it has no dataset_info.json. Give the folder of one version."
+            ) from e
         raise DataError(f"data.tfds: {name!r} cannot be used: {str(e).splitlines()[0]}") from e
     if not builder.is_prepared():
         if offline:
-            raise MachineError(f"The dataset {name!r} is not on this machine (looked in {builder.data_dir}), and --offline forbids the download.")
+            raise MachineError(
+                f"The dataset {name!r} is not on this machine (looked in {builder.data_dir}), and --offline forbids the download."
+            )
         try:
             builder.download_and_prepare()
         except ImportError as e:
-            raise MachineError(f"TensorFlow Datasets needs the package {e.name!r} to prepare {name!r}. Install it with: pip install {e.name}") from e
+            raise MachineError(
+                f"TensorFlow Datasets needs the package {e.name!r} to prepare {name!r}. Install it with: pip install {e.name}"
+            ) from e
         except (OSError, tfds.core.download.util.DownloadError) as e:
-            raise MachineError(f"The dataset {name!r} could not be downloaded: {e}. Check the network, or give the folder of a prepared copy.") from e
+            raise MachineError(
+                f"The dataset {name!r} could not be downloaded: {e}. Check the network, or give the folder of a prepared copy."
+            ) from e
     return builder
 
 

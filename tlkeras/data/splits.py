@@ -38,7 +38,9 @@ def assign(hashes: list[str], strata: list, groups: list, given: list, val: floa
         if len(fixed) > 1:
             names = sorted({str(groups[i]) for i in rows if groups[i] is not None})
             what = f"group {', '.join(names[:3])}" if names else f"{len(rows)} files with the same bytes"
-            raise DataError(f"The {what} lies in {' and '.join(sorted(fixed))}; what belongs together must stay in one split.")
+            raise DataError(
+                f"The {what} lies in {' and '.join(sorted(fixed))}; what belongs together must stay in one split."
+            )
         if fixed and fixed != {"train"}:
             for i in rows:
                 splits[i] = next(iter(fixed))

@@ -24,5 +24,8 @@ def report(folder) -> Path:
         ("repeat", "To do it again", record.repeat(found)),
     ]
     shown = [(anchor, title, content) for anchor, title, content in parts if content]
-    write_text(found.run.report, page.document(f"{found.run.name}: report", results.headline(found, {a for a, _, _ in shown}), shown))
+    write_text(
+        found.run.report,
+        page.document(f"{found.run.name}: report", results.headline(found, {a for a, _, _ in shown}), shown),
+    )
     return found.run.report

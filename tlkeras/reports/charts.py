@@ -30,7 +30,9 @@ class Axes:
         return round(LEFT + (value - self.low_x) / (self.high_x - self.low_x) * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
-        return round(self.height - BOTTOM - (value - self.low_y) / (self.high_y - self.low_y) * (self.height - TOP - BOTTOM), 1)
+        return round(
+            self.height - BOTTOM - (value - self.low_y) / (self.high_y - self.low_y) * (self.height - TOP - BOTTOM), 1
+        )
 
     def drawn(self, x_title: str, y_title: str, x_ticks, y_ticks, show_x=figure, show_y=figure) -> Html:
         floor = self.height - BOTTOM
@@ -90,25 +92,51 @@ def curves(title: str, series: dict[str, list], phases: list[str], kept: list[in
             parts.append(text(place + 4 if i else LEFT, TOP - 5, label))
     for line, kind in zip(series.values(), "ba" if len(series) == 2 else "a", strict=True):
         runs = _unbroken(line)
-        parts += [tag("path", d="M" + "L".join(f"{axes.x(i + 1)} {axes.y(v)}" for i, v in run), class_=kind) for run in runs if len(run) > 1]
+        parts += [
+            tag("path", d="M" + "L".join(f"{axes.x(i + 1)} {axes.y(v)}" for i, v in run), class_=kind)
+            for run in runs
+            if len(run) > 1
+        ]
         if len(phases) <= 30:
             parts += [tag("circle", cx=axes.x(i + 1), cy=axes.y(v), r=2.5, class_=kind) for run in runs for i, v in run]
-        parts += [tag("circle", cx=axes.x(i + 1), cy=axes.y(line[i]), r=6, class_="ring") for i in kept if kind == "a" and line[i] is not None]
-    said = "; ".join(f"{name} from {show(found[0])} to {show(found[-1])}" for name, line in series.items() if (found := [v for v in line if v is not None]))
-    return tag("figure", tag("figcaption", title, " ", legend(series)), svg(f"{title} over {len(phases)} epochs: {said}.", *parts))
+        parts += [
+            tag("circle", cx=axes.x(i + 1), cy=axes.y(line[i]), r=6, class_="ring")
+            for i in kept
+            if kind == "a" and line[i] is not None
+        ]
+    said = "; ".join(
+        f"{name} from {show(found[0])} to {show(found[-1])}"
+        for name, line in series.items()
+        if (found := [v for v in line if v is not None])
+    )
+    return tag(
+        "figure",
+        tag("figcaption", title, " ", legend(series)),
+        svg(f"{title} over {len(phases)} epochs: {said}.", *parts),
+    )
 
 
 def legend(series) -> Html:
     kinds = "ba" if len(series) == 2 else "a"
     keys = []
     for name, kind in zip(series, kinds, strict=True):
-        stroke = tag("svg", tag("path", d="M1 5H21", class_=kind), viewBox="0 0 22 10", aria_hidden="true", style="display:inline-block;width:22px;height:10px;margin:0 .3rem 0 .8rem")
+        stroke = tag(
+            "svg",
+            tag("path", d="M1 5H21", class_=kind),
+            viewBox="0 0 22 10",
+            aria_hidden="true",
+            style="display:inline-block;width:22px;height:10px;margin:0 .3rem 0 .8rem",
+        )
         keys.append(tag("span", stroke, name, class_="soft", style="white-space:nowrap"))
     return join(keys)
 
 
 def _epochs(n: int) -> list[int]:
-    return list(range(1, n + 1)) if n <= 12 else sorted({1, *(int(v) for v in ticks(1, n, 6) if v >= 1 and v == int(v) and n / 20 < v)})
+    return (
+        list(range(1, n + 1))
+        if n <= 12
+        else sorted({1, *(int(v) for v in ticks(1, n, 6) if v >= 1 and v == int(v) and n / 20 < v)})
+    )
 
 
 def _unbroken(line) -> list[list[tuple[int, float]]]:
@@ -131,14 +159,25 @@ def scale(value: float, between, low: float, high: float, mark: tuple[float, str
     def at(v, side="left"):
         return f"{side}:{100 * (min(max(v, low), high) - low) / (high - low):.1f}%"
 
-    band = tag("i", class_="band", style=f"{at(between[0])};right:{100 - float(at(between[1])[5:-1]):.1f}%") if between else None
+    band = (
+        tag("i", class_="band", style=f"{at(between[0])};right:{100 - float(at(between[1])[5:-1]):.1f}%")
+        if between
+        else None
+    )
     held = None
     if mark:
         where = float(at(mark[0])[5:-1])
         words = tag("span", mark[1], class_="words", style=f"transform:translateX(-{where:.0f}%)")
         held = tag("span", words, class_="mark", style=at(mark[0]))
     ends = tag("div", tag("span", show(low)), tag("span", show(high)), class_="ends")
-    return tag("div", ends, tag("div", band, held, tag("i", class_="dot", style=at(value)), class_="track"), class_="scale", role="img", aria_label=label)
+    return tag(
+        "div",
+        ends,
+        tag("div", band, held, tag("i", class_="dot", style=at(value)), class_="track"),
+        class_="scale",
+        role="img",
+        aria_label=label,
+    )
 
 
 def reliability(bins: list[dict], label: str) -> Html:
@@ -175,7 +214,12 @@ def scatter(xs, ys, x_title: str, y_title: str, title: str, diagonal: bool) -> H
     parts = [
         axes.drawn(x_title, y_title, ticks(axes.low_x, axes.high_x), ticks(axes.low_y, axes.high_y)),
         tag("line", x1=axes.x(guide[0]), y1=axes.y(guide[1]), x2=axes.x(guide[2]), y2=axes.y(guide[3]), class_="rule"),
-        [tag("circle", cx=axes.x(x), cy=axes.y(y), r=3, class_="dot") for x, y in zip(xs[::step], ys[::step], strict=True)],
+        [
+            tag("circle", cx=axes.x(x), cy=axes.y(y), r=3, class_="dot")
+            for x, y in zip(xs[::step], ys[::step], strict=True)
+        ],
     ]
     shown = f", {len(xs[::step])} of {len(xs)} points" if step > 1 else ""
-    return tag("figure", tag("figcaption", title, tag("small", shown)), svg(f"{title}: {len(xs)} points.", *parts, height=300))
+    return tag(
+        "figure", tag("figcaption", title, tag("small", shown)), svg(f"{title}: {len(xs)} points.", *parts, height=300)
+    )

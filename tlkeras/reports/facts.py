@@ -15,7 +15,12 @@ from tlkeras.evaluation import read_predictions
 from tlkeras.run import Run, open_run, read_json
 
 # The headline speaks of the first of these that was evaluated.
-SPLITS = {"test": "held-out images", "data": "images of other data", "val": "validation images", "train": "training images"}
+SPLITS = {
+    "test": "held-out images",
+    "data": "images of other data",
+    "val": "validation images",
+    "train": "training images",
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ def _history(path: Path) -> list[dict]:
     except (ValueError, TypeError, csv.Error) as e:
         raise ModelError(f"{path} is damaged ({e}); restore it from a copy of the run.") from e
     if rows and not {"phase", "epoch", "loss"} <= set(rows[0]):
-        raise ModelError(f"{path} is damaged: it has the columns {', '.join(map(str, rows[0]))} and needs phase, epoch and loss.")
+        raise ModelError(
+            f"{path} is damaged: it has the columns {', '.join(map(str, rows[0]))} and needs phase, epoch and loss."
+        )
     return rows
 
 
@@ -143,7 +150,9 @@ def _predictions(run: Run, split: str | None, metrics: dict) -> tuple[dict | Non
     table, answer = read_predictions(path)
     if len(table["id"]) != counted:
         again = "--data PATH" if split == "data" else f"--split {split}"
-        raise ModelError(f"{path} holds {len(table['id'])} samples where metrics.json counts {counted}. Make both anew with: tlkeras evaluate {run.folder} {again}")
+        raise ModelError(
+            f"{path} holds {len(table['id'])} samples where metrics.json counts {counted}. Make both anew with: tlkeras evaluate {run.folder} {again}"
+        )
     return table, answer
 
 

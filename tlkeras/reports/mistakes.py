@@ -38,17 +38,34 @@ def _pictured_classes(facts: Facts, album) -> Html:
         sure = float(scores[i].max() if not multi else blame[i])
         alt = f"truth: {', '.join(true) or 'none'}; answer: {', '.join(said) or 'none'}"
         if right[i]:
-            lines = [tag("p", tag("span", names(true) if true else "no label", class_="true"), f", {percent(sure, 0)}" if not multi else None)]
+            lines = [
+                tag(
+                    "p",
+                    tag("span", names(true) if true else "no label", class_="true"),
+                    f", {percent(sure, 0)}" if not multi else None,
+                )
+            ]
             if not multi:
                 second = int(np.argsort(-scores[i], kind="stable")[1])
                 lines.append(tag("p", "then ", name(facts.classes[second]), f", {percent(scores[i][second], 0)}"))
         else:
             lines = [
-                tag("p", "said ", tag("span", names(said) if said else "nothing", class_="said"), f", {percent(sure, 0)}" if not multi else None),
+                tag(
+                    "p",
+                    "said ",
+                    tag("span", names(said) if said else "nothing", class_="said"),
+                    f", {percent(sure, 0)}" if not multi else None,
+                ),
                 tag("p", "is ", tag("span", names(true) if true else "nothing", class_="true")),
             ]
-        bar = tag("span", tag("i", style=f"width:{100 * sure:.0f}%"), class_="sure", aria_hidden="true") if not multi else None
-        return tag("li", album.picture(table_["id"][i], alt), bar, lines, tag("p", file(table_["id"][i]), class_="file"))
+        bar = (
+            tag("span", tag("i", style=f"width:{100 * sure:.0f}%"), class_="sure", aria_hidden="true")
+            if not multi
+            else None
+        )
+        return tag(
+            "li", album.picture(table_["id"][i], alt), bar, lines, tag("p", file(table_["id"][i]), class_="file")
+        )
 
     shown = wrong[:12]
     how = "" if multi else " The percentage is how sure it was."
@@ -68,10 +85,17 @@ def _by_class(facts: Facts, album, scores, truth, seen: set) -> Html | None:
     rows = []
     for c, label in enumerate(facts.classes) if each else ():
         left = sorted((i for i in np.flatnonzero(truth[:, c]) if i not in seen), key=lambda i: -scores[i, c])
-        chosen = [left[int(k)] for k in np.unique(np.linspace(0, len(left) - 1, min(each, len(left))).round())] if left else []
+        chosen = (
+            [left[int(k)] for k in np.unique(np.linspace(0, len(left) - 1, min(each, len(left))).round())]
+            if left
+            else []
+        )
         if chosen:
             sure = {i: percent(scores[i, c], 0) for i in chosen}
-            items = [tag("li", album.picture(facts.predictions["id"][i], f"{label}, {sure[i]} sure"), tag("p", sure[i])) for i in chosen]
+            items = [
+                tag("li", album.picture(facts.predictions["id"][i], f"{label}, {sure[i]} sure"), tag("p", sure[i]))
+                for i in chosen
+            ]
             rows.append(tag("div", tag("h3", name(label)), tag("ul", items, class_="pictures strip"), class_="class"))
     if not rows:
         return None
@@ -85,14 +109,28 @@ def _pictured_values(facts: Facts, album) -> Html:
     off = (np.abs(guess - y) / np.maximum(y.std(0), 1e-12)).mean(1)
     worst = np.argsort(-off, kind="stable")[:12].tolist()
     others = [int(i) for i in np.argsort(y[:, 0], kind="stable") if i not in set(worst)]
-    across = [others[int(k)] for k in np.unique(np.linspace(0, len(others) - 1, min(12, len(others))).round())] if others else []
+    across = (
+        [others[int(k)] for k in np.unique(np.linspace(0, len(others) - 1, min(12, len(others))).round())]
+        if others
+        else []
+    )
 
     def card(i):
         said, true = (", ".join(figure(float(v)) for v in values[i]) for values in (guess, y))
-        lines = [tag("p", "said ", tag("span", said, class_="said")), tag("p", "is ", tag("span", true, class_="true")), tag("p", file(ids[i]), class_="file")]
+        lines = [
+            tag("p", "said ", tag("span", said, class_="said")),
+            tag("p", "is ", tag("span", true, class_="true")),
+            tag("p", file(ids[i]), class_="file"),
+        ]
         return tag("li", album.picture(ids[i], f"truth: {true}; answer: {said}"), lines)
 
-    parts = [tag("p", "The largest errors first" + (", in standard deviations of each value." if y.shape[1] > 1 else ".")), tag("ul", [card(i) for i in worst], class_="pictures")]
+    parts = [
+        tag("p", "The largest errors first" + (", in standard deviations of each value." if y.shape[1] > 1 else ".")),
+        tag("ul", [card(i) for i in worst], class_="pictures"),
+    ]
     if across:
-        parts += [tag("h3", "Others, from the smallest value to the largest"), tag("ul", [card(i) for i in across], class_="pictures")]
+        parts += [
+            tag("h3", "Others, from the smallest value to the largest"),
+            tag("ul", [card(i) for i in across], class_="pictures"),
+        ]
     return join(parts)

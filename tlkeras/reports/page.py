@@ -47,13 +47,19 @@ def join(*parts) -> Html:
 
 def escaped(value) -> str:
     """Text as HTML, with characters written out that cannot be seen but change what is."""
-    return html.escape("".join(c if _harmless(c) else c.encode("unicode_escape", "surrogatepass").decode() for c in str(value)))
+    return html.escape(
+        "".join(c if _harmless(c) else c.encode("unicode_escape", "surrogatepass").decode() for c in str(value))
+    )
 
 
 def _harmless(c: str) -> bool:
     if " " <= c <= "~" or c in "\n\t":
         return True
-    return unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(c) not in _TURNING and c not in _MARKS
+    return (
+        unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp")
+        and unicodedata.bidirectional(c) not in _TURNING
+        and c not in _MARKS
+    )
 
 
 def name(value) -> Html:
@@ -66,7 +72,11 @@ def file(path) -> Html:
     """A file name that is broken over lines where a person would."""
     text = str(path)
     text = text if len(text) <= 200 else f"…{text[-200:]}"
-    return tag("bdi", *(part if i % 2 == 0 else join(part, tag("wbr")) for i, part in enumerate(re.split(r"([/_.-])", text))), dir="ltr")
+    return tag(
+        "bdi",
+        *(part if i % 2 == 0 else join(part, tag("wbr")) for i, part in enumerate(re.split(r"([/_.-])", text))),
+        dir="ltr",
+    )
 
 
 def names(values, most: int = 5) -> Html:
@@ -93,9 +103,23 @@ def table(head, rows, caption=None, numbers=(), class_=None) -> Html:
         return tag(element, content, **({"class_": "n"} if i in numbers else {}) | more | attributes)
 
     top = tag("tr", *(cell("th", i, h, scope="col") for i, h in enumerate(head)))
-    body = [tag("tr", *(cell("td" if i else "th", i, c, **({} if i else {"scope": "row"})) for i, c in enumerate(row))) for row in rows]
+    body = [
+        tag("tr", *(cell("td" if i else "th", i, c, **({} if i else {"scope": "row"})) for i, c in enumerate(row)))
+        for row in rows
+    ]
     # A table that scrolls must be reachable by keyboard, so its frame takes the focus.
-    return tag("div", tag("table", tag("caption", tag("span", caption)) if caption else None, tag("thead", top), tag("tbody", body), class_=class_), class_="wide", tabindex=0)
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("caption", tag("span", caption)) if caption else None,
+            tag("thead", top),
+            tag("tbody", body),
+            class_=class_,
+        ),
+        class_="wide",
+        tabindex=0,
+    )
 
 
 def details(summary, *content, open_: bool = False) -> Html:
@@ -103,7 +127,9 @@ def details(summary, *content, open_: bool = False) -> Html:
 
 
 def section(anchor: str, title: str, *content) -> Html:
-    return tag("section", tag("h2", title, id=f"{anchor}-title"), *content, id=anchor, aria_labelledby=f"{anchor}-title")
+    return tag(
+        "section", tag("h2", title, id=f"{anchor}-title"), *content, id=anchor, aria_labelledby=f"{anchor}-title"
+    )
 
 
 def document(title: str, header: Html, sections: list[tuple[str, str, Html]]) -> str:
@@ -113,7 +139,11 @@ def document(title: str, header: Html, sections: list[tuple[str, str, Html]]) ->
         "head",
         tag("meta", charset="utf-8"),
         # Nothing is loaded and nothing runs, whatever a label may hold.
-        tag("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"),
+        tag(
+            "meta",
+            http_equiv="Content-Security-Policy",
+            content="default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+        ),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="referrer", content="no-referrer"),
         tag("title", title),
@@ -138,7 +168,11 @@ def figure(value: float, digits: int = 4) -> str:
 
 def size(count: float) -> str:
     """Bytes as people read them."""
-    return next(f"{count / unit:,.1f} {letter}" for unit, letter in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")) if count >= unit or unit == 1)
+    return next(
+        f"{count / unit:,.1f} {letter}"
+        for unit, letter in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
+        if count >= unit or unit == 1
+    )
 
 
 def plural(n: int, one: str, many: str = "") -> str:

@@ -37,7 +37,10 @@ def training(facts: Facts) -> Html | None:
 def _curves(facts: Facts) -> Html:
     rows = facts.history
     phases = [row["phase"] for row in rows]
-    metrics = sorted((k for k in rows[0] if k not in ("phase", "epoch", "seconds") and not k.startswith("val_")), key=lambda k: k != "loss")
+    metrics = sorted(
+        (k for k in rows[0] if k not in ("phase", "epoch", "seconds") and not k.startswith("val_")),
+        key=lambda k: k != "loss",
+    )
     kept = _kept(facts)
     drawn = []
     for metric in metrics:
@@ -46,12 +49,22 @@ def _curves(facts: Facts) -> Html:
         if series:
             drawn.append(charts.curves(metric.replace("_", " "), series, phases, kept, metric in SHARES))
     columns = [k for k in rows[0] if k != "phase"]
-    cells = [[row["phase"], *(("" if row[k] is None else f"{row[k]:.0f}" if k == "epoch" else figure(row[k])) for k in columns)] for row in rows[:ROWS]]
+    cells = [
+        [
+            row["phase"],
+            *(("" if row[k] is None else f"{row[k]:.0f}" if k == "epoch" else figure(row[k])) for k in columns),
+        ]
+        for row in rows[:ROWS]
+    ]
     numbers = table(["phase", *(k.replace("_", " ") for k in columns)], cells, numbers=range(1, len(columns) + 1))
     more = tag("p", f"{len(rows) - ROWS} more are in history.csv.", class_="soft") if len(rows) > ROWS else None
     ring = " A ring marks the epoch whose weights were kept." if kept else ""
     return join(
-        tag("p", f"{plural(len(rows), 'epoch')} in {plural(len(set(phases)), 'phase')}.{ring} ", " ".join(_remarks(facts))),
+        tag(
+            "p",
+            f"{plural(len(rows), 'epoch')} in {plural(len(set(phases)), 'phase')}.{ring} ",
+            " ".join(_remarks(facts)),
+        ),
         tag("div", drawn, class_="charts"),
         details("The numbers", numbers, more),
     )
@@ -63,7 +76,11 @@ def _kept(facts: Facts) -> list[int]:
     best: dict[str, tuple[float, int]] = {}
     for i, row in enumerate(facts.history):
         rule, value = stopping.get(row["phase"]), row.get("val_loss", row["loss"])
-        if rule and value is not None and (row["phase"] not in best or value < best[row["phase"]][0] - rule["min_delta"]):
+        if (
+            rule
+            and value is not None
+            and (row["phase"] not in best or value < best[row["phase"]][0] - rule["min_delta"])
+        ):
             best[row["phase"]] = value, i
     return [i for _, i in best.values()]
 
@@ -72,7 +89,11 @@ def _remarks(facts: Facts) -> list[str]:
     """What the curves say to somebody who has not read many."""
     last = facts.history[-1]
     said = []
-    if (seen := last.get("accuracy")) is not None and (new := last.get("val_accuracy")) is not None and seen - new > 0.1:
+    if (
+        (seen := last.get("accuracy")) is not None
+        and (new := last.get("val_accuracy")) is not None
+        and seen - new > 0.1
+    ):
         said.append(
             f"At the end it named {percent(seen)} of the training images right and {percent(new)} of the validation images: some is learnt by heart. "
             "More images, augmentation or fewer trained blocks help."
@@ -82,7 +103,9 @@ def _remarks(facts: Facts) -> list[str]:
     if len(losses) > 2 and losses[-1] == min(losses) and losses[-1] < 0.99 * losses[-2]:
         said.append("The validation loss was still falling at the end: more epochs may help.")
     elif len(losses) > 2 and losses[-1] > 1.1 * min(losses) and not _kept(facts):
-        said.append(f"The validation loss was lowest in epoch {int(phase[int(np.argmin(losses))]['epoch'])} of the last phase and rose after it: early_stopping keeps the best epoch.")
+        said.append(
+            f"The validation loss was lowest in epoch {int(phase[int(np.argmin(losses))]['epoch'])} of the last phase and rose after it: early_stopping keeps the best epoch."
+        )
     return said
 
 
@@ -96,7 +119,11 @@ def _plan(facts: Facts) -> Html:
         trained, every = (sum(row[k] for row in rows) for k in ("trainable", "parameters"))
         about = f": {plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule, {trained:,} of {every:,} parameters trained"
         head = ["Block", "", "Rate", "Parameters", "Trained", "BatchNorm", "Tensors moved"]
-        parts.append(details(join(tag("b", phase["name"]), about), table(head, cells, numbers=(2, 3, 4, 6)), open_=len(phases) <= 3))
+        parts.append(
+            details(
+                join(tag("b", phase["name"]), about), table(head, cells, numbers=(2, 3, 4, 6)), open_=len(phases) <= 3
+            )
+        )
     return join(parts)
 
 
@@ -104,8 +131,19 @@ def _plan_row(row: dict) -> list:
     moved = f"{row['moved']} of {row['tensors']}" if row["tensors"] else ""
     if row["trained"]:
         rate = figure(row["learning_rate"], 3)
-        return [name(row["block"]), "trained", rate, f"{row['parameters']:,}", f"{row['trainable']:,}", row["batchnorm"], moved]
-    return [tag("span", text, class_="off") if text else "" for text in (name(row["block"]), "frozen", "", f"{row['parameters']:,}", "", "", moved)]
+        return [
+            name(row["block"]),
+            "trained",
+            rate,
+            f"{row['parameters']:,}",
+            f"{row['trainable']:,}",
+            row["batchnorm"],
+            moved,
+        ]
+    return [
+        tag("span", text, class_="off") if text else ""
+        for text in (name(row["block"]), "frozen", "", f"{row['parameters']:,}", "", "", moved)
+    ]
 
 
 def _moved(audit: dict, row: dict) -> dict:
@@ -133,7 +171,10 @@ def _audit(facts: Facts) -> Html | None:
     if stray := [f"{row['block']} ({row['phase']})" for row in frozen if row["moved"]]:
         return tag("p", "The audit failed: frozen blocks moved: ", names(stray), ".")
     tensors = sum(row["tensors"] for row in frozen)
-    return tag("p", f"Audited after every phase: {f'all {tensors:,} frozen tensors are bit for bit what they were' if tensors else 'no block was frozen'}, and every trained block moved.")
+    return tag(
+        "p",
+        f"Audited after every phase: {f'all {tensors:,} frozen tensors are bit for bit what they were' if tensors else 'no block was frozen'}, and every trained block moved.",
+    )
 
 
 # ---------------------------------------------------------------------- data
@@ -152,17 +193,43 @@ def _counts(facts: Facts) -> Html:
             for s, title in SPLITS:
                 if s in rows_of:
                     y = held.targets[rows_of[s], k]
-                    cells.append([join(name(value), f", {title.lower()}"), f"{len(y):,}", *(figure(float(v)) for v in (y.min(), np.median(y), y.max()))])
+                    cells.append(
+                        [
+                            join(name(value), f", {title.lower()}"),
+                            f"{len(y):,}",
+                            *(figure(float(v)) for v in (y.min(), np.median(y), y.max())),
+                        ]
+                    )
         return table(["Values", "Images", "Least", "Middle", "Largest"], cells, numbers=(1, 2, 3, 4))
     counts = {s: held.targets[rows].sum(0).astype(int) for s, rows in rows_of.items()}
     total = sum(counts.values())
     order = sorted(range(len(total)), key=lambda c: -total[c])
-    cells = [[name(held.answer["classes"][c]), *(f"{counts[s][c]:,}" for s in counts), f"{total[c]:,}", _share(total[c], total.max())] for c in order]
+    cells = [
+        [
+            name(held.answer["classes"][c]),
+            *(f"{counts[s][c]:,}" for s in counts),
+            f"{total[c]:,}",
+            _share(total[c], total.max()),
+        ]
+        for c in order
+    ]
     if len(cells) > ROWS:
         cells = [*cells[: ROWS // 2], ["…", *[""] * (len(counts) + 2)], *cells[-ROWS // 2 :]]
-    cells.append([tag("b", "All images"), *(tag("b", f"{len(r):,}") for r in rows_of.values()), tag("b", f"{len(held.ids):,}"), ""])
+    cells.append(
+        [
+            tag("b", "All images"),
+            *(tag("b", f"{len(r):,}") for r in rows_of.values()),
+            tag("b", f"{len(held.ids):,}"),
+            "",
+        ]
+    )
     several = " An image counts for each of its classes." if held.answer.get("multi_label") else ""
-    return table(["Class", *(t for s, t in SPLITS if s in counts), "All", ""], cells, f"Images per class and split.{several}", numbers=range(1, len(counts) + 2))
+    return table(
+        ["Class", *(t for s, t in SPLITS if s in counts), "All", ""],
+        cells,
+        f"Images per class and split.{several}",
+        numbers=range(1, len(counts) + 2),
+    )
 
 
 def _share(n, most) -> Html:
@@ -182,16 +249,26 @@ def _left_out(found: dict) -> Html:
             _listed([file(text) for text in near]),
         ]
     if skipped := found.get("skipped"):
-        parts += [tag("h3", f"{plural(len(skipped), 'file')} left out"), _listed([join(file(s["file"]), f": {s['reason']}") for s in skipped])]
+        parts += [
+            tag("h3", f"{plural(len(skipped), 'file')} left out"),
+            _listed([join(file(s["file"]), f": {s['reason']}") for s in skipped]),
+        ]
     if ignored := found.get("ignored"):
         parts += [tag("h3", "Passed over"), _listed([f"{reason}: {n:,}" for reason, n in ignored.items()])]
     if notes := found.get("notes"):
-        parts += [tag("h3", "Used, but odd"), _listed([join(f"{note}: {about['count']:,}, e.g. ", file(about["files"][0])) for note, about in notes.items()])]
+        parts += [
+            tag("h3", "Used, but odd"),
+            _listed(
+                [join(f"{note}: {about['count']:,}, e.g. ", file(about["files"][0])) for note, about in notes.items()]
+            ),
+        ]
     return join(parts)
 
 
 def _listed(items, most: int = 20) -> Html:
-    more = tag("li", f"and {len(items) - most:,} more, in data_report.json", class_="soft") if len(items) > most else None
+    more = (
+        tag("li", f"and {len(items) - most:,} more, in data_report.json", class_="soft") if len(items) > most else None
+    )
     return tag("ul", [tag("li", item) for item in items[:most]], more)
 
 
@@ -199,13 +276,25 @@ def _listed(items, most: int = 20) -> Html:
 def artefacts(facts: Facts) -> Html | None:
     folder = shlex.quote(str(facts.run.folder))
     if not facts.artefacts:
-        return join(tag("p", "Nothing is exported yet."), command(f"tlkeras export {folder}")) if facts.finished else None
+        return (
+            join(tag("p", "Nothing is exported yet."), command(f"tlkeras export {folder}")) if facts.finished else None
+        )
     first = facts.artefacts[0]
     shown = percent if first["metric"] in SHARES else figure
     rows = [["Keras, as trained", shown(first["keras"]), "", "", "", "", ""]]
     for a in facts.artefacts:
         agree = "" if a.get("agreement") is None else percent(a["agreement"])
-        rows.append([a["format"], shown(a["score"]), _drop(a, shown), figure(a["max_difference"], 2), agree, size(a["bytes"]), f"{a['milliseconds']:.1f} ms"])
+        rows.append(
+            [
+                a["format"],
+                shown(a["score"]),
+                _drop(a, shown),
+                figure(a["max_difference"], 2),
+                agree,
+                size(a["bytes"]),
+                f"{a['milliseconds']:.1f} ms",
+            ]
+        )
     missing = [f for f in facts.config.export.to if f not in {a["format"] for a in facts.artefacts}]
     metric = first["metric"].replace("_", " ")
     caption = (
@@ -213,8 +302,22 @@ def artefacts(facts: Facts) -> Html | None:
         "Same answer: how often the best class is the same. Time: one image, median, on the machine that exported."
     )
     return join(
-        table(["Format", metric.capitalize(), "Drop", "Difference", "Same answer", "Size", "Time"], rows, caption, numbers=range(1, 7)),
-        tag("p", "Asked for and not here: ", names(missing), ". The reason comes from ", tag("code", f"tlkeras export {folder}"), ".") if missing else None,
+        table(
+            ["Format", metric.capitalize(), "Drop", "Difference", "Same answer", "Size", "Time"],
+            rows,
+            caption,
+            numbers=range(1, 7),
+        ),
+        tag(
+            "p",
+            "Asked for and not here: ",
+            names(missing),
+            ". The reason comes from ",
+            tag("code", f"tlkeras export {folder}"),
+            ".",
+        )
+        if missing
+        else None,
     )
 
 
@@ -227,7 +330,12 @@ def repeat(facts: Facts) -> Html:
     run, manifest = facts.run, facts.manifest
     folder = shlex.quote(str(run.folder))
     known = [
-        ("Data", join(tag("code", manifest["data"]["sha256"][:16]), ", a hash of all images, labels and splits") if "sha256" in manifest.get("data", {}) else None),
+        (
+            "Data",
+            join(tag("code", manifest["data"]["sha256"][:16]), ", a hash of all images, labels and splits")
+            if "sha256" in manifest.get("data", {})
+            else None,
+        ),
         ("Model", tag("code", manifest["model"]["sha256"][:16]) if "model" in manifest else None),
         ("Seed", facts.config.train.seed),
         ("Precision", manifest.get("precision")),
@@ -235,15 +343,27 @@ def repeat(facts: Facts) -> Html:
         *manifest.get("versions", {}).items(),
     ]
     return join(
-        tag("p", "The config below is complete: every default is written out. With the same images, seed, versions and kind of machine it gives this model again."),
+        tag(
+            "p",
+            "The config below is complete: every default is written out. With the same images, seed, versions and kind of machine it gives this model again.",
+        ),
         command(f"tlkeras train {shlex.quote(str(run.config))}"),
         command(f"tlkeras evaluate {folder}"),
-        tag("dl", [(tag("dt", k), tag("dd", str(v) if not isinstance(v, Html) else v)) for k, v in known if v not in (None, "")]),
+        tag(
+            "dl",
+            [
+                (tag("dt", k), tag("dd", str(v) if not isinstance(v, Html) else v))
+                for k, v in known
+                if v not in (None, "")
+            ],
+        ),
         details("config.yaml", tag("pre", tag("code", run.config.read_text("utf8")), tabindex=0)),
     )
 
 
 def _machine(machine: dict) -> str:
     words = [machine.get("system"), machine.get("machine"), *machine.get("gpus", [])]
-    words += [f"{machine[k]:g} {unit}" for k, unit in (("cores", "cores"), ("memory_gb", "GB of memory")) if k in machine]
+    words += [
+        f"{machine[k]:g} {unit}" for k, unit in (("cores", "cores"), ("memory_gb", "GB of memory")) if k in machine
+    ]
     return ", ".join(str(w) for w in words if w)

@@ -103,7 +103,7 @@ def _bound(host: str, port: int, insecure: bool):
         raise UsageError(f"host must be an address of this machine. Received: {host} ({error}).") from None
     # 'localhost' is both 127.0.0.1 and ::1: the first is what clients write.
     family, kind, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    if not insecure and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+    if not insecure and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise UsageError(
             f"host must be this machine alone (127.0.0.1), since there is no token yet. Received: {host}.\n"
             "  To let everybody who reaches this machine ask the model, say so with --insecure."

@@ -1,21 +1,21 @@
 """Tasks: what is learned. One module per task; each offers the same few names.
 
-    Options                           the record of what the config may set
-    targets(labels, options, classes) -> (float32 (n, k), answer)      `answer` is plain data that tells what
-                                                                       the k outputs mean; it travels with the model
-    learnt(targets, train, answer, options) -> (targets, weights (n,), answer)   as the loss sees them; `train`
-                                                                       are the training rows, the only ones to learn
-                                                                       a scale or class weights from
-    head(features, answer, options)   -> raw outputs (B, k)            layers named head_*
-    loss(options), metrics(options)   for compile, on raw outputs
-    finish(raw, answer)               -> what a person sees: probabilities, values in their unit (keras.ops)
-    strata(targets, answer)           -> class number per sample, or None where there is none
-    columns(targets, outputs, answer) -> columns of the predictions file
-    score(table, answer)              -> metrics, from the predictions file alone
-    MAIN(answer)                      -> (metric, True when higher is better)
-    decode(output, answer)            -> the answer to one sample, as plain data
-    serving(outputs, answer)          -> the answers to a batch, as named TensorFlow tensors
-    OUTPUT                            the name in `serving` of the tensor that `score` needs
+Options                           the record of what the config may set
+targets(labels, options, classes) -> (float32 (n, k), answer)      `answer` is plain data that tells what
+                                                                   the k outputs mean; it travels with the model
+learnt(targets, train, answer, options) -> (targets, weights (n,), answer)   as the loss sees them; `train`
+                                                                   are the training rows, the only ones to learn
+                                                                   a scale or class weights from
+head(features, answer, options)   -> raw outputs (B, k)            layers named head_*
+loss(options), metrics(options)   for compile, on raw outputs
+finish(raw, answer)               -> what a person sees: probabilities, values in their unit (keras.ops)
+strata(targets, answer)           -> class number per sample, or None where there is none
+columns(targets, outputs, answer) -> columns of the predictions file
+score(table, answer)              -> metrics, from the predictions file alone
+MAIN(answer)                      -> (metric, True when higher is better)
+decode(output, answer)            -> the answer to one sample, as plain data
+serving(outputs, answer)          -> the answers to a batch, as named TensorFlow tensors
+OUTPUT                            the name in `serving` of the tensor that `score` needs
 """
 
 import importlib

@@ -16,18 +16,32 @@ OUTPUT = "scores"
 class Options(Section):
     multi_label: bool = Field(False, description="Any number of classes per image; the label cell lists them.")
     separator: str = Field("|", min_length=1, description="Between the classes of a multi-label cell.")
-    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="Multi-label: score from which a class is given.")
-    loss: Literal["crossentropy", "focal"] = Field("crossentropy", description="focal looks more at what is hard (arXiv:1708.02002).")
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Multi-label: score from which a class is given."
+    )
+    loss: Literal["crossentropy", "focal"] = Field(
+        "crossentropy", description="focal looks more at what is hard (arXiv:1708.02002)."
+    )
     # Below 1 the gradient of (1 - p) ** gamma is infinite at p = 1, where sigmoids arrive: NaN (Keras 3.15, tested).
-    focal_gamma: Annotated[float, Field(ge=1)] = Field(2.0, description="Focal loss: higher looks more at what is hard; 1 or more.")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Part of the target spread over all classes.")
-    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]] = Field("none", description="balanced: rare classes weigh more; or a weight per class.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="Part of the features left out before the head while training.")
+    focal_gamma: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="Focal loss: higher looks more at what is hard; 1 or more."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Part of the target spread over all classes."
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+        "none", description="balanced: rare classes weigh more; or a weight per class."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="Part of the features left out before the head while training."
+    )
 
     @model_validator(mode="after")
     def _single(self):
         if self.multi_label and self.class_weights != "none":
-            raise ValueError("class_weights are per image and need one class per image; leave them out with multi_label")
+            raise ValueError(
+                "class_weights are per image and need one class per image; leave them out with multi_label"
+            )
         return self
 
 
@@ -37,9 +51,14 @@ def targets(labels, options: Options, classes=None):
     Raises:
         DataError: for empty labels, labels not among `classes`, or fewer than two classes.
     """
-    sets = [[part.strip() for part in label.split(options.separator) if part.strip()] if options.multi_label else [label] for label in map(_text, labels)]
+    sets = [
+        [part.strip() for part in label.split(options.separator) if part.strip()] if options.multi_label else [label]
+        for label in map(_text, labels)
+    ]
     if empty := [i for i, s in enumerate(sets) if not options.multi_label and not s[0]]:
-        raise DataError(f"Every sample needs a class; {len(empty)} have an empty label, the first is number {empty[0] + 1}.")
+        raise DataError(
+            f"Every sample needs a class; {len(empty)} have an empty label, the first is number {empty[0] + 1}."
+        )
     found = Counter(c for s in sets for c in s)
     names = list(classes) if classes else sorted(found)
     if strange := [c for c in found if c not in set(names)]:
@@ -58,7 +77,9 @@ def targets(labels, options: Options, classes=None):
 
 def _text(label) -> str:
     if isinstance(label, list):
-        raise DataError("Classification reads one text per label; these labels are lists. Name one column with data.label; several classes are written in one cell as 'a|b', with task.multi_label.")
+        raise DataError(
+            "Classification reads one text per label; these labels are lists. Name one column with data.label; several classes are written in one cell as 'a|b', with task.multi_label."
+        )
     return label
 
 
@@ -99,7 +120,11 @@ def loss(options: Options):
 def metrics(options: Options) -> list:
     import keras
 
-    return [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0) if options.multi_label else keras.metrics.CategoricalAccuracy("accuracy")]
+    return [
+        keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)
+        if options.multi_label
+        else keras.metrics.CategoricalAccuracy("accuracy")
+    ]
 
 
 def finish(raw, answer):
@@ -130,7 +155,12 @@ def columns(rows, scores, answer) -> dict:
             "predicted": [names[s >= answer["threshold"]].tolist() for s in scores],
             "scores": scores.tolist(),
         }
-    return {"label": names[rows.argmax(1)].tolist(), "predicted": names[scores.argmax(1)].tolist(), "score": scores.max(1).tolist(), "scores": scores.tolist()}
+    return {
+        "label": names[rows.argmax(1)].tolist(),
+        "predicted": names[scores.argmax(1)].tolist(),
+        "score": scores.max(1).tolist(),
+        "scores": scores.tolist(),
+    }
 
 
 def MAIN(answer) -> tuple[str, bool]:
@@ -156,13 +186,19 @@ def score(table: dict, answer) -> dict:
     values |= {f"top_{n}_accuracy": m.top_k(y, p, n) for n in (2, 3, 5) if n < k}
     # Two classes: the usual binary figures, of the second class.
     values["roc_auc"] = m.roc_auc(Y[:, 1], p[:, 1]) if k == 2 else m.mean_over_classes(m.roc_auc, Y, p)
-    values["pr_auc"] = m.average_precision(Y[:, 1], p[:, 1]) if k == 2 else m.mean_over_classes(m.average_precision, Y, p)
+    values["pr_auc"] = (
+        m.average_precision(Y[:, 1], p[:, 1]) if k == 2 else m.mean_over_classes(m.average_precision, Y, p)
+    )
     values |= {"log_loss": m.log_loss(y, p), "calibration_error": ece}
     true_p = np.clip(p[np.arange(len(y)), y] / p.sum(1), np.finfo(float).eps, 1)
 
     def again(rows):
         redone = m.from_confusion(m.confusion(y[rows], guess[rows], k))
-        return {"accuracy": redone["accuracy"], "macro_f1": redone["macro_f1"], "log_loss": float(-np.log(true_p[rows]).mean())}
+        return {
+            "accuracy": redone["accuracy"],
+            "macro_f1": redone["macro_f1"],
+            "log_loss": float(-np.log(true_p[rows]).mean()),
+        }
 
     return {
         "metrics": values,
@@ -184,10 +220,21 @@ def _score_multi(Y, p, answer):
     values["calibration_error"], bins = m.calibration(p.ravel(), Y.ravel())
 
     def again(rows):
-        return {name: value for name, value in m.multi_label(Y[rows], guess[rows]).items() if name in ("accuracy", "macro_f1", "micro_f1")}
+        return {
+            name: value
+            for name, value in m.multi_label(Y[rows], guess[rows]).items()
+            if name in ("accuracy", "macro_f1", "micro_f1")
+        }
 
     intervals = m.bootstrap(again, len(Y), times=1000 if len(Y) <= 20_000 else 200)
-    return {"metrics": values, "intervals": intervals, "per_class": {"class": answer["classes"], **per_class}, "confusion": None, "calibration": bins, "n": len(Y)}
+    return {
+        "metrics": values,
+        "intervals": intervals,
+        "per_class": {"class": answer["classes"], **per_class},
+        "confusion": None,
+        "calibration": bins,
+        "n": len(Y),
+    }
 
 
 def decode(scores, answer) -> dict:

@@ -13,8 +13,12 @@ OUTPUT = "values"
 
 
 class Options(Section):
-    loss: Literal["mse", "mae", "huber"] = Field("mse", description="huber and mae mind outliers less. On standardised values.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="Part of the features left out before the head while training.")
+    loss: Literal["mse", "mae", "huber"] = Field(
+        "mse", description="huber and mae mind outliers less. On standardised values."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="Part of the features left out before the head while training."
+    )
 
 
 def targets(labels, options: Options, classes=None):
@@ -41,7 +45,9 @@ def targets(labels, options: Options, classes=None):
                 bad.append(f"{where}: {cell!r}{hint}" if cell.strip() else f"{where}: an empty cell")
     if bad:
         more = f", and {len(bad) - 10} more" if len(bad) > 10 else ""
-        raise DataError(f"Regression needs a finite number in every label cell; {len(bad)} are not: {'; '.join(bad[:10])}{more}. Correct them or take the rows out.")
+        raise DataError(
+            f"Regression needs a finite number in every label cell; {len(bad)} are not: {'; '.join(bad[:10])}{more}. Correct them or take the rows out."
+        )
     return out, {"values": out.shape[1]}
 
 
@@ -53,7 +59,9 @@ def learnt(rows, train, answer, options: Options):
     """
     known = rows[train].astype(float)
     if (known.max(0) == known.min(0)).any():
-        raise DataError("Regression needs values that differ; a label column holds one value only in the training samples.")
+        raise DataError(
+            "Regression needs values that differ; a label column holds one value only in the training samples."
+        )
     mean, scale = known.mean(0), known.std(0)
     answer = {**answer, "mean": mean.tolist(), "scale": scale.tolist()}
     return ((rows - mean) / scale).astype(np.float32), np.ones(len(rows), np.float32), answer
@@ -69,7 +77,9 @@ def head(features, answer, options: Options):
 def loss(options: Options):
     import keras
 
-    return {"mse": keras.losses.MeanSquaredError, "mae": keras.losses.MeanAbsoluteError, "huber": keras.losses.Huber}[options.loss]()
+    return {"mse": keras.losses.MeanSquaredError, "mae": keras.losses.MeanAbsoluteError, "huber": keras.losses.Huber}[
+        options.loss
+    ]()
 
 
 def metrics(options: Options) -> list:
@@ -98,7 +108,9 @@ def MAIN(answer) -> tuple[str, bool]:
 
 def score(table: dict, answer) -> dict:
     y, guess = np.asarray(table["label"], float), np.asarray(table["predicted"], float)
-    intervals = m.bootstrap(lambda rows: m.regression(y[rows], guess[rows]), len(y), times=1000 if len(y) <= 20_000 else 200)
+    intervals = m.bootstrap(
+        lambda rows: m.regression(y[rows], guess[rows]), len(y), times=1000 if len(y) <= 20_000 else 200
+    )
     return {"metrics": m.regression(y, guess), "intervals": intervals, "n": len(y)}
 
 

@@ -23,7 +23,7 @@ FLOORS = [
     {"configure", "network"},
     {"plans", "health"},
     {"evaluation", "training", "server"},
-    {"artefacts", "reports"},
+    {"artefacts", "reports", "completion"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}

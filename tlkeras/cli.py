@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from tlkeras import __version__
+from tlkeras import __version__, completion
 from tlkeras.errors import TlkerasError
 
 PATH = click.Path(path_type=Path)
@@ -143,51 +143,6 @@ def _import_tensorflow_quietly() -> None:
         tf.constant(0)
 
 
-# ---------------------------------------------------------------------- completion, without TensorFlow
-def _complete_backbone(ctx, param, incomplete):
-    from tlkeras import backbones
-
-    return [n for n in backbones.catalogue() if n.startswith(incomplete)]
-
-
-def _complete_run(ctx, param, incomplete):
-    return [
-        str(p.parent)
-        for p in sorted(Path("saved_models").glob("*/config.yaml"))
-        if str(p.parent).startswith(incomplete)
-    ] or [str(p) for p in sorted(Path().glob(incomplete + "*"))]
-
-
-def _complete_format(ctx, param, incomplete):
-    from tlkeras.configure import FORMATS
-
-    return [f for f in FORMATS if f.startswith(incomplete)]
-
-
-def _complete_set(ctx, param, incomplete):
-    """Config keys; behind train.phases.N.train= also the blocks of the config's backbone."""
-    from tlkeras import backbones, configure
-    from tlkeras.config import Config, fields
-
-    key, equals, value = incomplete.partition("=")
-    if not equals:
-        names = [f"{s}.{f}=" for s in ("data", "backbone", "augment", "train", "export") for f in fields(Config, (s,))]
-        return [n for n in names if n.startswith(incomplete)]
-    if key == "backbone.name":
-        return [f"{key}={n}" for n in backbones.catalogue() if n.startswith(value)]
-    if key.endswith((".train", ".batchnorm", ".rates")):
-        # While an option waits for its value, click leaves the argument unparsed.
-        config = ctx.params.get("config") or next(iter(ctx.args), "")
-        with contextlib.suppress(TlkerasError):
-            blocks = backbones.get(configure.load(config)[0].backbone.name).blocks
-            return (
-                [f"{key}={b}" for b in [*(b for b, _ in blocks), "head", "all"] if b.startswith(value)]
-                if not callable(blocks)
-                else []
-            )
-    return []
-
-
 def _config_argument(f):
     f = click.option(
         "-s",
@@ -195,13 +150,13 @@ def _config_argument(f):
         "sets",
         multiple=True,
         metavar="KEY=VALUE",
-        shell_complete=_complete_set,
+        shell_complete=completion.complete_set,
         help="Override a value: -s train.phases.0.epochs=3",
     )(f)
     return click.argument("config", type=PATH)(f)
 
 
-run_argument = click.argument("run", type=PATH, shell_complete=_complete_run)
+run_argument = click.argument("run", type=PATH, shell_complete=completion.complete_run)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 offline_option = click.option("--offline", is_flag=True, help="Touch no network; what is missing is an error.")
 
@@ -219,7 +174,9 @@ def doctor():
 @verb("init", tensorflow=False)
 @click.argument("data", type=PATH)
 @click.option("-o", "--out", type=PATH, help="File to write; default: DATA's name with .yaml.")
-@click.option("--backbone", default="efficientnet_lite0", show_default=True, shell_complete=_complete_backbone)
+@click.option(
+    "--backbone", default="efficientnet_lite0", show_default=True, shell_complete=completion.complete_backbone
+)
 @click.option("--weights", default="pretrained", show_default=True)
 def init(data, out, backbone, weights):
     """Looks at DATA and writes a config that runs as it is."""
@@ -230,7 +187,7 @@ def init(data, out, backbone, weights):
 
 
 @verb("backbones", tensorflow=False)
-@click.argument("name", required=False, shell_complete=_complete_backbone)
+@click.argument("name", required=False, shell_complete=completion.complete_backbone)
 @click.option("--family", help="Only this family.")
 def backbones(name, family):
     """The catalogue; with NAME: blocks, parameters, FLOPs, input, licence."""
@@ -367,9 +324,12 @@ def report(run, quiet):
 
 
 @verb("export")
-@click.argument("run", type=PATH, shell_complete=_complete_run)
+@click.argument("run", type=PATH, shell_complete=completion.complete_run)
 @click.option(
-    "--to", multiple=True, shell_complete=_complete_format, help="Format, repeatable; default: those of the config."
+    "--to",
+    multiple=True,
+    shell_complete=completion.complete_format,
+    help="Format, repeatable; default: those of the config.",
 )
 @click.option("--max-drop", type=float, help="Largest drop of the main metric; default: the config's.")
 @click.option("--check", is_flag=True, help="RUN is a config: convert its untrained network only.")
@@ -403,7 +363,7 @@ def bench(artefact, runs, threads):
 
 
 @verb("serve")
-@click.argument("run", type=PATH, shell_complete=_complete_run)
+@click.argument("run", type=PATH, shell_complete=completion.complete_run)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8501, show_default=True)
 @click.option("--name", help="Name of the model in the address; default: the config's.")

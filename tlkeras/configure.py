@@ -114,9 +114,9 @@ def _look(path: Path):
     """Task, YAML lines of columns and a Data section for a folder or table."""
     if path.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         return "image-classification", "", config.Data(path=str(path))
-    from tlkeras.data import sources
+    from tlkeras.data import tables
 
-    rows, _ = sources.columns(path)
+    rows, _ = tables.columns(path)
     names = list(rows)
     image = next(
         (

@@ -77,3 +77,9 @@ def missing_extra(module: str, extra: str) -> MachineError:
     return MachineError(
         f"This needs the package {module!r}, which is not installed. Install it with: pip install 'tlkeras[{extra}]'"
     )
+
+
+def listed(head: str, lines: list[str], most: int = 20) -> str:
+    """An error text of a head and a line for each thing, at most `most` of them."""
+    more = f"\n  ... and {len(lines) - most} more" if len(lines) > most else ""
+    return head + ":\n  " + "\n  ".join(lines[:most]) + more

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkeras.data import scan, sources, splits
-from tlkeras.errors import DataError
+from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
 
 SPLITS = ("train", "val", "test")
@@ -87,16 +87,14 @@ def collect(section, task, options, progress, run=None, offline: bool = False, e
     if run is not None:
         write_json(run.data_report, report)
     if report["skipped"]:
-        listed = [
+        lines = [
             f"{s['file']!r}: {s['reason']}" if not s["file"].isprintable() else f"{s['file']}: {s['reason']}"
             for s in report["skipped"]
         ]
-        head = f"{len(listed)} of {len(samples)} files cannot be used"
+        head = f"{len(lines)} of {len(samples)} files cannot be used"
         if section.on_bad == "fail":
-            raise DataError(
-                sources._listed(head, listed) + "\nRepair or remove them, or leave them out with data.on_bad: skip"
-            )
-        progress.line("warning   " + sources._listed(head + " and are left out", listed))
+            raise DataError(listed(head, lines) + "\nRepair or remove them, or leave them out with data.on_bad: skip")
+        progress.line("warning   " + listed(head + " and are left out", lines))
     samples = samples.keep([p in found.good for p in samples.paths])
     if not len(samples):
         raise DataError(f"{samples.root}: no usable sample is left.")
@@ -120,7 +118,7 @@ def collect(section, task, options, progress, run=None, offline: bool = False, e
     )
     notes = scan.near_duplicates(samples.ids, [g.phash for g in good], hashes, split)
     if notes:
-        progress.line(sources._listed("warning   nearly the same picture in two splits", notes, 5))
+        progress.line(listed("warning   nearly the same picture in two splits", notes, 5))
     if every_class and "train" in split and answer.get("classes"):
         seen = targets[[s == "train" for s in split]].sum(0)
         if unseen := [c for c, n in zip(answer["classes"], seen, strict=True) if not n]:

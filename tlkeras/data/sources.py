@@ -5,10 +5,8 @@ TFRecord files and TensorFlow Datasets are unpacked once into a folder under the
 that scanning, splitting, predicting and reporting know one kind of sample only.
 """
 
-import csv
 import glob
 import hashlib
-import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras.config import Data
-from tlkeras.errors import DataError, MachineError, nearest
+from tlkeras.data import tables
+from tlkeras.errors import DataError, MachineError, listed, nearest
 from tlkeras.run import storage
 
 SPLIT_FOLDERS = {
@@ -88,12 +87,7 @@ def read(data: Data, offline: bool = False) -> Samples:
         raise DataError(
             f"{data.path}: data is a folder of class folders, a .csv, .tsv or .parquet table, or *.tfrecord* files; received {Path(found[0]).name}."
         )
-    raise _absent(path)
-
-
-def _absent(path: Path) -> DataError:
-    near = nearest(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
-    return DataError(f"{path}: there is no such file or folder.{near}")
+    raise tables.absent(path)
 
 
 def _folder(root: Path, follow_symlinks: bool) -> Samples:
@@ -142,7 +136,7 @@ def _folder(root: Path, follow_symlinks: bool) -> Samples:
 
 
 def _table(path: Path, data: Data) -> Samples:
-    rows, lines = columns(path)
+    rows, lines = tables.columns(path)
     names, word = list(rows), "row" if path.suffix.lower() == ".parquet" else "line"
     targets = [data.label or "label"] if not isinstance(data.label, list) else data.label
     wanted = [data.image, *targets, *filter(None, (data.group, data.split))]
@@ -183,7 +177,7 @@ def _table(path: Path, data: Data) -> Samples:
             if s == "?"
         ]
     if bad:
-        raise DataError(_listed(f"{path}: {len(bad)} of {len(files)} rows cannot be used", bad))
+        raise DataError(listed(f"{path}: {len(bad)} of {len(files)} rows cannot be used", bad))
     labels = (
         [list(cells) for cells in zip(*(rows[t] for t in targets), strict=True)]
         if isinstance(data.label, list)
@@ -195,94 +189,6 @@ def _table(path: Path, data: Data) -> Samples:
     if len(set(ids)) < len(ids):
         ids = [f"{line}:{cell}" for line, cell in zip(lines, files, strict=True)]
     return Samples(path.parent, ids, paths, labels, splits, groups)
-
-
-def columns(path: Path) -> tuple[dict[str, list], list[int]]:
-    """The columns of a table, cells as texts (blank: '', several values: a list), and the line number of each row.
-
-    Raises:
-        DataError: when there is no table at `path`, or a damaged one.
-    """
-    if not path.is_file():
-        raise _absent(path)
-    try:
-        return _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    except OSError as e:
-        raise DataError(f"{path}: the table cannot be read: {e.strerror or e}.") from e
-
-
-def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
-    """Columns of texts and the line number of each row; nothing is guessed, nothing converted."""
-    raw = path.read_bytes()
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path}: tables are UTF-8; this one is UTF-16. Save it as UTF-8.")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = raw[: e.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}:{line}: tables are UTF-8; byte {e.start} (0x{raw[e.start]:02x}) is not. Save the table as UTF-8."
-        ) from e
-    if "\0" in text:
-        raise DataError(
-            f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character stands in the table; it is damaged or not text."
-        )
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
-    following = 1
-    try:
-        header = next(reader, None)
-        if not header:
-            raise DataError(f"{path}: the table is empty; it needs a header line.")
-        header = [name.strip() for name in header]
-        if doubled := sorted({n for n in header if header.count(n) > 1}):
-            raise DataError(f"{path}:1: columns need different names; twice: {', '.join(doubled)}.")
-        columns, lines, ragged = {name: [] for name in header}, [], []
-        following = reader.line_num + 1
-        for row in reader:
-            line, following = following, reader.line_num + 1
-            if not row:
-                continue
-            if len(row) != len(header):
-                ragged.append(f"line {line}: {len(row)} cells instead of {len(header)}")
-                continue
-            for name, cell in zip(header, row, strict=True):
-                columns[name].append(cell.strip())
-            lines.append(line)
-    except csv.Error as e:
-        raise DataError(
-            f"{path}:{following}: the row that begins here is not well formed: {e}. A quote that is never closed does this."
-        ) from e
-    if ragged:
-        raise DataError(_listed(f"{path}: every row needs {len(header)} cells", ragged))
-    return columns, lines
-
-
-def _parquet(path: Path):
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(path).read()
-    except pyarrow.ArrowException as e:
-        raise DataError(f"{path}: not a readable Parquet file: {e}.") from e
-    if doubled := sorted({n for n in table.column_names if table.column_names.count(n) > 1}):
-        raise DataError(f"{path}: columns need different names; twice: {', '.join(doubled)}.")
-    return {name: [_cell(v) for v in table[name].to_pylist()] for name in table.column_names}, list(
-        range(1, table.num_rows + 1)
-    )
-
-
-def _cell(value):
-    """A value as the text of a cell: what is missing or no number is blank, lists stay lists, records stay records."""
-    if isinstance(value, list):
-        return [_cell(v) for v in value]
-    if isinstance(value, bytes):
-        return value.decode("utf8", "replace").strip()
-    if isinstance(value, dict):
-        return value
-    return "" if value is None or value != value else str(value).strip()
 
 
 def _tfrecord(files: list[str], data: Data) -> Samples:
@@ -307,7 +213,8 @@ def _tfrecord(files: list[str], data: Data) -> Samples:
                             f"{file}: record {n} must hold one encoded image as bytes in {wanted[0]!r}; it holds {len(image)}."
                         )
                     values = [
-                        _cell(v) for v in (*label.bytes_list.value, *label.int64_list.value, *label.float_list.value)
+                        tables.cell(v)
+                        for v in (*label.bytes_list.value, *label.int64_list.value, *label.float_list.value)
                     ]
                     yield image[0], values[0] if len(values) == 1 else values or "", None
             except tf.errors.DataLossError as e:
@@ -341,7 +248,7 @@ def _tfds(data: Data, offline: bool) -> Samples:
     def text(value):
         if value.ndim:
             return [text(v) for v in value]
-        return names[int(value)] if names else _cell(value.item())
+        return names[int(value)] if names else tables.cell(value.item())
 
     def examples():
         for split in builder.info.splits:
@@ -423,8 +330,3 @@ def _unpack(examples, name: str, key: str, ignored: dict) -> Samples:
 def cache_folder() -> Path:
     """Where tlkeras keeps what it can make again: $TLKERAS_CACHE, or ~/.cache/tlkeras."""
     return Path(os.environ.get("TLKERAS_CACHE") or Path.home() / ".cache" / "tlkeras")
-
-
-def _listed(head: str, lines: list[str], most: int = 20) -> str:
-    more = f"\n  ... and {len(lines) - most} more" if len(lines) > most else ""
-    return head + ":\n  " + "\n  ".join(lines[:most]) + more

@@ -1,0 +1,101 @@
+"""Tables: CSV, TSV and Parquet as columns of texts. Nothing is guessed, nothing is converted."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from tlkeras.errors import DataError, listed, nearest
+
+
+def columns(path: Path) -> tuple[dict[str, list], list[int]]:
+    """The columns of a table, cells as texts (blank: '', several values: a list), and the line number of each row.
+
+    Raises:
+        DataError: when there is no table at `path`, or a damaged one.
+    """
+    if not path.is_file():
+        raise absent(path)
+    try:
+        return _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    except OSError as e:
+        raise DataError(f"{path}: the table cannot be read: {e.strerror or e}.") from e
+
+
+def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+    """Columns of texts and the line number of each row; nothing is guessed, nothing converted."""
+    raw = path.read_bytes()
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: tables are UTF-8; this one is UTF-16. Save it as UTF-8.")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = raw[: e.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}:{line}: tables are UTF-8; byte {e.start} (0x{raw[e.start]:02x}) is not. Save the table as UTF-8."
+        ) from e
+    if "\0" in text:
+        raise DataError(
+            f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character stands in the table; it is damaged or not text."
+        )
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+    )
+    following = 1
+    try:
+        header = next(reader, None)
+        if not header:
+            raise DataError(f"{path}: the table is empty; it needs a header line.")
+        header = [name.strip() for name in header]
+        if doubled := sorted({n for n in header if header.count(n) > 1}):
+            raise DataError(f"{path}:1: columns need different names; twice: {', '.join(doubled)}.")
+        columns, lines, ragged = {name: [] for name in header}, [], []
+        following = reader.line_num + 1
+        for row in reader:
+            line, following = following, reader.line_num + 1
+            if not row:
+                continue
+            if len(row) != len(header):
+                ragged.append(f"line {line}: {len(row)} cells instead of {len(header)}")
+                continue
+            for name, cell in zip(header, row, strict=True):
+                columns[name].append(cell.strip())
+            lines.append(line)
+    except csv.Error as e:
+        raise DataError(
+            f"{path}:{following}: the row that begins here is not well formed: {e}. A quote that is never closed does this."
+        ) from e
+    if ragged:
+        raise DataError(listed(f"{path}: every row needs {len(header)} cells", ragged))
+    return columns, lines
+
+
+def _parquet(path: Path):
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path).read()
+    except pyarrow.ArrowException as e:
+        raise DataError(f"{path}: not a readable Parquet file: {e}.") from e
+    if doubled := sorted({n for n in table.column_names if table.column_names.count(n) > 1}):
+        raise DataError(f"{path}: columns need different names; twice: {', '.join(doubled)}.")
+    return {name: [cell(v) for v in table[name].to_pylist()] for name in table.column_names}, list(
+        range(1, table.num_rows + 1)
+    )
+
+
+def cell(value):
+    """A value as the text of a cell: what is missing or no number is blank, lists stay lists, records stay records."""
+    if isinstance(value, list):
+        return [cell(v) for v in value]
+    if isinstance(value, bytes):
+        return value.decode("utf8", "replace").strip()
+    if isinstance(value, dict):
+        return value
+    return "" if value is None or value != value else str(value).strip()
+
+
+def absent(path: Path) -> DataError:
+    near = nearest(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+    return DataError(f"{path}: there is no such file or folder.{near}")

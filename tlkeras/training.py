@@ -199,13 +199,13 @@ class Fitting:
         done = best and phase.early_stopping and epoch - 1 - best["epoch"] >= phase.early_stopping.patience
         if epoch < phase.epochs and not done:
             args = self.net.pixels, self.cfg.train.batch, self.cfg.train.seed
-            stream = pipeline.training(self.train_table, *args, epoch, phase.epochs, self.cfg.augment)
-            val = (
-                pipeline.held_out(self.val_table, self.net.pixels, self.cfg.train.batch)
-                if len(self.val_table)
-                else None
-            )
             with data.changed_files():
+                stream = pipeline.training(self.train_table, *args, epoch, phase.epochs, self.cfg.augment)
+                val = (
+                    pipeline.held_out(self.val_table, self.net.pixels, self.cfg.train.batch)
+                    if len(self.val_table)
+                    else None
+                )
                 model.fit(
                     stream,
                     steps_per_epoch=per_epoch,

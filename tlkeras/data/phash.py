@@ -41,7 +41,7 @@ def views(hashes: np.ndarray) -> np.ndarray:
     return np.stack([(f.reshape(len(f), -1) * _BITS).sum(1, dtype=np.uint64) for f in forms], 1)
 
 
-def near(queries: np.ndarray, hashes: np.ndarray, distance: int = 4, chunk: int = 4_000_000):
+def near(queries: np.ndarray, hashes: np.ndarray, distance: int = 4, chunk: int = 500_000):
     """For each query the nearest of `hashes` (sorted, distinct): (index or -1, differing bits), each (n,).
 
     Two hashes that differ in at most `distance` bits agree wholly in one of `distance + 1` bands of their

@@ -41,7 +41,10 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     )
     # A random crop needs something to crop from: the image is made larger by what the crop takes away.
     larger = replace(pixels, size=tuple(round(s / options.crop) for s in size))
-    load = loader(table, larger if one else pixels)
+    if one:
+        load = loader(table, larger)
+    else:
+        load = decoded(table, pixels) if _fits(table, pixels) else loader(table, pixels)
 
     def epoch(e):
         def sample(i):
@@ -79,14 +82,28 @@ def in_order(table: Table, pixels: Pixels, batch: int):
     return data.batch(batch).prefetch(tf.data.AUTOTUNE)
 
 
-def held_out(table: Table, pixels: Pixels, batch: int, memory: int = 1 << 29):
-    """As `in_order`, for data that is read every epoch: decoded once where its pixels fit into `memory` bytes."""
+def _fits(table: Table, pixels: Pixels, memory: int = 1 << 29) -> bool:
+    """Whether all pixels together stay below half a GiB: what may be decoded once and kept."""
+    return len(table) * pixels.size[0] * pixels.size[1] * 3 <= memory
+
+
+def decoded(table: Table, pixels: Pixels):
+    """As `loader`, with every image decoded now and kept in memory as uint8."""
+    import tensorflow as tf
+
+    images = tf.concat([x for x, _, _ in in_order(table, pixels, 64)], 0)
+    targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
+    return lambda i: (images[i], targets[i], weights[i])
+
+
+def held_out(table: Table, pixels: Pixels, batch: int):
+    """As `in_order`, for data that is read every epoch: decoded once where its pixels fit into memory."""
     import tensorflow as tf
 
     data = tf.data.Dataset.range(len(table)).map(
         loader(table, pixels), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-    if len(table) * pixels.size[0] * pixels.size[1] * 3 <= memory:
+    if _fits(table, pixels):
         data = data.cache()
     return data.batch(batch).prefetch(tf.data.AUTOTUNE)
 

@@ -778,7 +778,7 @@ def test_a_server_of_its_own_answers_and_ends_well(bases):
         process.send_signal(signal.SIGTERM)
         rest, _ = process.communicate(timeout=10)
         assert process.returncode == 0
-        assert rest.splitlines()[-1] == "early [] more [] ours ['errors', 'run', 'serve']"
+        assert rest.splitlines()[-1] == "early [] more [] ours ['errors', 'run', 'server']"
     finally:
         process.kill()
         process.wait()

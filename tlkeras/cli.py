@@ -312,7 +312,7 @@ def predict(run, files, batch, quiet):
     return Answer(answers, text, exit_code=3 if failed else 0)
 
 
-@verb("report")
+@verb("report", tensorflow=False)
 @run_argument
 @quiet_option
 def report(run, quiet):

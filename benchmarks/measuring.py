@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -14,7 +15,10 @@ import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("tlkeras", "tensorflow", "keras", "numpy", "pillow", "scikit-learn", "click")
+PACKAGES = (
+    *("tlkeras", "tensorflow", "keras", "numpy", "pillow", "scikit-learn", "click"),
+    *("openvino", "simplejpeg", "torch", "timm"),
+)
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
@@ -31,6 +35,12 @@ def arguments(doc: str) -> argparse.ArgumentParser:
     return parser
 
 
+def needs(*modules: str) -> None:
+    """Ends with what to install when a contender is not there."""
+    if missing := [name for name in modules if not importlib.util.find_spec(name)]:
+        raise SystemExit(f"{', '.join(missing)} must be installed to be measured: pip install -e '.[test,bench]'")
+
+
 def alternate(contenders: dict, rounds: int) -> dict[str, list]:
     """Calls every contender once a round (A B A B ...), so that what else the machine does hits all alike."""
     got, moving = {name: [] for name in contenders}, sys.stderr.isatty()
@@ -42,10 +52,10 @@ def alternate(contenders: dict, rounds: int) -> dict[str, list]:
     return got
 
 
-def timed(command: list[str]) -> dict:
-    """Runs a command: {'seconds': wall, 'cpu': seconds of computing, its children's too}."""
+def timed(command: list[str], **options) -> dict:
+    """Runs a command: {'seconds': wall, 'cpu': seconds of computing, its children's too}. `options`: cwd, env."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return {"seconds": seconds, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
@@ -62,19 +72,55 @@ def in_fresh_process(*args, **environment) -> dict:
 
 
 def usage() -> dict:
-    """CPU seconds and peak memory of this process so far.
+    """CPU seconds of this process and of its children that have ended, and its own peak memory so far.
 
     Linux counts the memory of the parent before exec too, so the parent must stay small: it imports no TensorFlow.
     """
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    used, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
-        "cpu": used.ru_utime + used.ru_stime,
+        "cpu": used.ru_utime + used.ru_stime + children.ru_utime + children.ru_stime,
         "peak_mb": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6,
     }
 
 
 def median(rows: list[dict], key: str) -> float:
     return statistics.median(row[key] for row in rows)
+
+
+def training_times(began: float, ends: list[float], ended: float, epochs: int) -> dict:
+    """The seconds of a training of `epochs` epochs, of which the first len(ends) were measured (at least 2).
+
+    Args:
+        began, ends, ended: when it all began, when each measured epoch had ended, when it all had ended.
+
+    The epochs that were not measured are taken to last as long as the median of those after the first.
+    """
+    each = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    later = statistics.median(each)
+    return {
+        "total_s": ended - began + (epochs - len(ends)) * later,
+        "measured_epochs": len(ends),
+        "measured_s": ended - began,
+        "until_epoch_1_s": ends[0] - began,
+        "epoch_s": later,
+        "epochs_s": [round(e, 3) for e in each],
+    }
+
+
+def ratio(above: list[dict], below: list[dict], key: str) -> float:
+    """above / below, the median over the rounds, so that both sides saw the same machine."""
+    return statistics.median(a[key] / b[key] for a, b in zip(above, below, strict=True))
+
+
+def judged(what: str, measured: float, *, least: float | None = None, most: float | None = None) -> dict:
+    """One target and whether it was met, as a row of a table and of the JSON."""
+    met = measured >= least if most is None else measured <= most
+    target = f">= {least:g}" if most is None else f"<= {most:g}"
+    return {"target": what, "wanted": target, "measured": round(measured, 3), "met": met}
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict:
@@ -89,11 +135,10 @@ def machine() -> dict:
             ),
             cpu,
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": cpu,
-        "cores": cores,
+        "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -136,5 +181,9 @@ def report(name: str, quick: bool, facts: dict, tables: list[tuple[str, list[dic
         print(
             f"{title}\n\n| {' | '.join(columns)} |\n|{'|'.join('---' if i == 0 else '---:' for i in range(len(columns)))}|"
         )
-        print("\n".join(f"| {' | '.join(str(row[c]) for c in columns)} |" for row in rows) + "\n")
+        print("\n".join(f"| {' | '.join(_cell(row[c]) for c in columns)} |" for row in rows) + "\n")
     print(f"Written to {path}")
+
+
+def _cell(value) -> str:
+    return ("yes" if value else "NO") if isinstance(value, bool) else str(value)

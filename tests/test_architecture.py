@@ -22,7 +22,9 @@ FLOORS = [
     {"metrics", "recipe", "tasks", "data", "checkpoints"},
     {"configure", "network"},
     {"plans", "health"},
-    {"evaluation", "training", "server"},
+    {"prefix"},
+    {"preview", "fitting", "server"},
+    {"evaluation", "training"},
     {"artefacts", "reports", "completion"},
     {"cli", "__main__"},
 ]

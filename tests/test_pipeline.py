@@ -3,6 +3,8 @@
 pytest tests/test_pipeline.py
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,8 @@ def table(colours):
     found = scan_files(paths)
     prints = np.array([found.good[p].fingerprint for p in paths])
     targets = np.eye(len(paths), dtype=np.float32)  # one column a sample: the target tells which it is
-    return pipeline.Table(paths, targets, np.ones(len(paths), np.float32), prints)
+    hashes = [found.good[p].sha256 for p in paths]
+    return pipeline.Table(paths, targets, np.ones(len(paths), np.float32), prints, hashes)
 
 
 PLAIN = Augmentation()
@@ -100,7 +103,7 @@ def test_mixup_mixes_pictures_and_labels_by_one_weight(table):
 
 
 def test_a_sample_weighs_what_the_table_says(table):
-    heavy = pipeline.Table(table.paths, table.targets, np.arange(len(table), dtype=np.float32), table.fingerprints)
+    heavy = replace(table, weights=np.arange(len(table), dtype=np.float32))
     for _, y, w in pipeline.training(heavy, PIXELS, 8, 0, 0, 1, Augmentation()):
         assert (y.numpy().argmax(1) == w.numpy()).all()
 
@@ -118,7 +121,7 @@ def test_a_file_that_changed_or_vanished_since_the_scan_is_named(table, tmp_path
 
     copy = tmp_path / "copy.png"
     shutil.copy(table.paths[0], copy)
-    one = pipeline.Table([str(copy)], table.targets[:1], table.weights[:1], table.fingerprints[:1])
+    one = replace(table.keep([0]), paths=[str(copy)])
     assert len(list(pipeline.in_order(one, PIXELS, 1))) == 1
     shutil.copy(table.paths[1], copy)
     with pytest.raises(errors.DataError, match="copy.png changed while it was in use"), changed_files():

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkeras import configure, errors, network, plans
+from tlkeras import configure, errors, network, plans, preview
 from tlkeras.config import Phase
 
 ANSWER = {"classes": ["a", "b", "c"], "multi_label": False, "threshold": 0.5}
@@ -192,7 +192,7 @@ def test_the_audit_names_a_frozen_tensor_that_moved_and_a_trained_block_that_did
 
 
 def test_plan_lists_every_phase_and_block(write_config):
-    rows = plans.plan(
+    rows = preview.plan(
         write_config(
             train={
                 "phases": [
@@ -204,7 +204,7 @@ def test_plan_lists_every_phase_and_block(write_config):
     )
     assert {r["phase"] for r in rows} == {"head", "all"}
     assert all(r["trainable"] == 0 for r in rows if not r["trained"])
-    text = plans.text(rows)
+    text = preview.text(rows)
     assert "phase head: 2 epochs" in text and "frozen" in text
 
 

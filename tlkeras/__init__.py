@@ -24,7 +24,7 @@ _VERBS = {
     "export": "artefacts",
     "init": "configure",
     "load": "configure",
-    "plan": "plans",
+    "plan": "preview",
     "predict": "evaluation",
     "report": "reports",
     "serve": "server",

@@ -30,17 +30,22 @@ def flatten(model, inputs, pixels, opened=None) -> dict:
             tensors[layer.name] = layer(*args, **kwargs)
         return tensors[layer.name]
 
-    # clone_model is the public way to walk a functional graph; the clone itself is not kept. A layer's own
-    # `.output` would be the tensor of the graph it was first built in, hence the table.
-    like_input = keras.tree.map_structure(lambda _: inputs, model.input)
+    # A layer's own `.output` would be the tensor of the graph it was first built in, hence the table.
+    (tensors[""],) = walk(model, keras.tree.map_structure(lambda _: inputs, model.input), call)
+    return tensors
+
+
+def walk(model, inputs, call) -> list:
+    """Runs a functional model's graph on `inputs` (structured as its own) by `call(operation, *args, **kwargs)`, in
+    an order in which everything comes after what it needs; returns the outputs, flat."""
+    import keras
+
     with warnings.catch_warnings():
         # keras-hub names the one input in a dict; ours has another name, which changes nothing.
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
-        clone = keras.models.clone_model(
-            model, input_tensors=like_input, clone_function=lambda x: x, call_function=call
-        )
-    (tensors[""],) = clone.outputs
-    return tensors
+        # clone_model is the public way to walk a functional graph; the clone itself is not kept.
+        clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=lambda x: x, call_function=call)
+    return clone.outputs
 
 
 def split(inputs, tensors: dict, boundaries) -> dict[str, tuple]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from tlkeras import __version__, completion
-from tlkeras.errors import TlkerasError
+from tlkeras.errors import TlkerasError, UsageError
 
 PATH = click.Path(path_type=Path)
 
@@ -201,20 +201,74 @@ def backbones(name, family):
     return Answer(rows, listing.rows_text(rows), "tlkeras backbones NAME")
 
 
-@main.group("config", context_settings={"help_option_names": ["-h", "--help"]})
-def config_group() -> None:
-    """Check a config, write it out in full, or print its JSON Schema."""
+def _group(name: str, about: str):
+    """A decorator like `verb` for the verbs of a group, which import no TensorFlow unless told to."""
+    group = click.Group(name, help=about, context_settings={"help_option_names": ["-h", "--help"]})
+    main.add_command(group)
+
+    def make_verb(verb_name: str, tensorflow: bool = False):
+        def make(body):
+            command = verb(f"{name} {verb_name}", tensorflow=tensorflow)(body)
+            main.commands.pop(f"{name} {verb_name}")
+            command.name = verb_name
+            group.add_command(command)
+            return command
+
+        return make
+
+    return make_verb
 
 
-def _config_verb(name: str):
-    def make(body):
-        command = verb(f"config {name}", tensorflow=False)(body)
-        main.commands.pop(f"config {name}")
-        command.name = name
-        config_group.add_command(command)
-        return command
+_config_verb = _group("config", "Check a config, write it out in full, or print its JSON Schema.")
+_cache_verb = _group("cache", "Features that earlier runs computed and kept on disk.")
 
-    return make
+
+_data_verb = _group("data", "Pack a data set for network disks.")
+
+
+@_data_verb("pack", tensorflow=True)
+@click.argument("data")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of the pack; one that was begun is gone on with.")
+@click.option("--shard-mb", default=128.0, show_default=True, help="Size of a shard in 10^6 bytes.")
+@click.option("-s", "--set", "sets", multiple=True, metavar="data.KEY=VALUE", help="Override: -s data.label=species")
+@offline_option
+@quiet_option
+def data_pack(data, out, shard_mb, sets, offline, quiet):
+    """Packs DATA into TFRecord shards with checksums; run again, it goes on where it stopped.
+
+    DATA is a folder of classes, a table, a glob of TFRecord files, a TensorFlow Dataset (its folder, or tfds:NAME),
+    or a config.
+    """
+    from tlkeras.data import packing
+
+    found = packing.pack(data, out, shard_mb, sets, quiet, offline)
+    return Answer(found, packing.text(found), f"tlkeras train {out}")
+
+
+@_cache_verb("list")
+def cache_list():
+    """What is kept, longest unused first."""
+    from tlkeras.prefix import store
+
+    found = store.listing()
+    return Answer(found, store.text(found), "tlkeras cache prune" if found else None)
+
+
+@_cache_verb("prune")
+@click.option("--older-than", type=float, metavar="DAYS", help="Only what was not used for so long.")
+@click.option("--keep", metavar="SIZE", help="Only the longest unused, until so much is left: 500MB, 20GB.")
+def cache_prune(older_than, keep):
+    """Removes what is kept: all of it, or what the options say. The next run computes it again."""
+    from tlkeras.config import size_in_bytes
+    from tlkeras.prefix import store
+
+    try:
+        kept = size_in_bytes(keep) if keep else None
+    except ValueError as e:
+        raise UsageError(f"--keep: {e}") from e
+    gone = store.prune(older_than, kept)
+    size = sum(s["bytes"] for s in gone)
+    return Answer(gone, f"{store.folder()}: removed {len(gone)}, {size / 1e6:,.1f} MB.")
 
 
 @_config_verb("check")
@@ -253,10 +307,10 @@ def config_schema():
 @offline_option
 def plan(config, sets, offline):
     """Per phase and block: frozen or trained, learning rate, parameters."""
-    from tlkeras import plans
+    from tlkeras import preview
 
-    found = plans.plan(config, sets, offline=offline)
-    return Answer(found, plans.text(found), f"tlkeras train {config}")
+    found = preview.plan(config, sets, offline=offline)
+    return Answer(found, preview.text(found), f"tlkeras train {config}")
 
 
 @verb("train")

@@ -72,10 +72,7 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int = 32, quiet
         raise UsageError(
             f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data."
         )
-    table = pipeline.Table(
-        [held.paths[i] for i in rows], held.targets[rows], np.ones(len(rows), np.float32), held.fingerprints[rows]
-    )
-    outputs = predict_table(trained, table, batch, progress)
+    outputs = predict_table(trained, held.table(rows), batch, progress)
     path = trained.run.predictions(name)
     write_predictions(
         path,
@@ -134,7 +131,8 @@ def predict(folder, files, batch: int = 32, quiet: bool = False) -> list[dict]:
     answers |= {p: {"file": p, "error": found.bad[p]} for p in paths if p in found.bad}
     if good:
         prints = np.array([found.good[p].fingerprint for p in good], np.int64)
-        table = pipeline.Table(good, np.zeros((len(good), 1), np.float32), np.ones(len(good), np.float32), prints)
+        empty = np.zeros((len(good), 1), np.float32)
+        table = pipeline.Table(good, empty, empty[:, 0], prints, [found.good[p].sha256 for p in good])
         for path, output in zip(good, predict_table(trained, table, batch, Progress(quiet)), strict=True):
             answers[path] = {"file": path, **trained.task.decode(output, trained.answer)}
     return list(answers.values())

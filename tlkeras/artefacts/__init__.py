@@ -155,16 +155,10 @@ class Proof:
                 "An artefact is proven on held-out samples, and this run has none. Train with data.test or data.val above 0."
             )
         self.rows = np.random.default_rng(0).permutation(rows)[:MOST] if len(rows) > MOST else rows
-        self.table = self._table(self.rows)
+        self.table = self.held.table(self.rows)
         self.outputs = predict_table(trained, self.table, 32, progress)
         self.name, self.higher = trained.task.MAIN(trained.answer)
         self.score = self._score(self.outputs)
-
-    def _table(self, rows):
-        held = self.held
-        return pipeline.Table(
-            [held.paths[i] for i in rows], held.targets[rows], np.ones(len(rows), np.float32), held.fingerprints[rows]
-        )
 
     def _score(self, outputs) -> float:
         columns = self.trained.task.columns(self.held.targets[self.rows], outputs, self.trained.answer)
@@ -178,7 +172,7 @@ class Proof:
         rng = np.random.default_rng(0)
         queues = [list(rng.permutation(rows[strata == s])) for s in np.unique(strata)]
         chosen = [q[i] for i in range(max(map(len, queues))) for q in queues if i < len(q)][:n]
-        for images, _, _ in pipeline.in_order(self._table(np.array(chosen)), self.trained.network.pixels, 8):
+        for images, _, _ in pipeline.in_order(held.table(np.array(chosen)), self.trained.network.pixels, 8):
             yield from images.numpy()
 
     def hold(self, form: str, folder: Path, allowed: float) -> dict:

@@ -28,7 +28,7 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     def from_bytes(image_bytes):
         # As many images at a time as there are cores: decoding is most of the work outside the network.
         batch = tf.map_fn(
-            lambda x: images.resize(images.decode(x), pixels),
+            lambda x: images.load(x, pixels),
             image_bytes,
             fn_output_signature=tf.TensorSpec((*pixels.size, 3), tf.uint8),
             parallel_iterations=8,

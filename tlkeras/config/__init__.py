@@ -21,8 +21,10 @@ from tlkeras.config.records import (
     EarlyStopping,
     Export,
     Phase,
+    Prefix,
     Section,
     Train,
+    size_in_bytes,
     slug,
 )
 from tlkeras.config.wording import fields, line, sentences
@@ -36,6 +38,7 @@ __all__ = [
     "EarlyStopping",
     "Export",
     "Phase",
+    "Prefix",
     "Section",
     "Train",
     "Vocabulary",
@@ -44,6 +47,7 @@ __all__ = [
     "read",
     "render",
     "schema",
+    "size_in_bytes",
     "slug",
 ]
 

@@ -14,6 +14,13 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 
 
+def size_in_bytes(text: str) -> int:
+    """'500MB', '20GB' or '1.5TB' as a number of bytes."""
+    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]B)", text)):
+        raise ValueError(f"a size is a number and MB, GB or TB, as in 20GB; received {text}")
+    return int(float(found[1]) * {"MB": 1e6, "GB": 1e9, "TB": 1e12}[found[2]])
+
+
 class Section(BaseModel):
     """A part of the config: frozen, no unknown keys, no silent conversion of types."""
 
@@ -22,7 +29,8 @@ class Section(BaseModel):
 
 class Data(Section):
     path: str | None = Field(
-        None, description="A folder of class folders, a CSV or Parquet table, or TFRecord files (a glob)."
+        None,
+        description="A folder of class folders, a CSV or Parquet table, TFRecord files (a glob), or the folder of a pack.",
     )
     tfds: str | None = Field(
         None, description="Instead of path: the name of a TensorFlow Datasets dataset, e.g. 'tf_flowers'."
@@ -142,6 +150,31 @@ class Augmentation(Section):
         return self != Augmentation()
 
 
+class Prefix(Section):
+    """What lies below the first trained block, computed once per sample and trained from."""
+
+    store: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="auto: keep it on disk where that is measured to pay; on: always; off: compute with every step.",
+    )
+    views: Literal["live"] | Annotated[int, Field(ge=1, le=1000)] = Field(
+        "live", description="With augmentation: live makes a new view every epoch; a number keeps so many per sample."
+    )
+    dtype: Literal["float32", "float16"] | None = Field(
+        None, description="Of the numbers on disk. None: as computed; float16 halves the space and rounds."
+    )
+    limit: str = Field("20GB", description="What all stored rows in the cache may take: 500MB, 20GB, 1TB.")
+
+    @property
+    def bytes(self) -> int:
+        return size_in_bytes(self.limit)
+
+    @model_validator(mode="after")
+    def _limit_is_a_size(self):
+        size_in_bytes(self.limit)
+        return self
+
+
 class Train(Section):
     recipe: Literal["fine_tune", "head"] = Field(
         "fine_tune",
@@ -198,6 +231,7 @@ class Config(Section):
     data: Data
     backbone: Backbone
     augment: Augmentation = Augmentation()
+    prefix: Prefix = Prefix()
     train: Train = Train()
     export: Annotated[Export, BeforeValidator(_targets)] = Export()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlkeras.data import scan, sources, splits
+from tlkeras.data import pipeline, scan, sources, splits
 from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
 
@@ -37,6 +37,13 @@ class Held:
 
     def rows(self, split: str) -> np.ndarray:
         return np.array([i for i, s in enumerate(self.splits) if s == split], int)
+
+    def table(self, rows, targets=None, weights=None) -> pipeline.Table:
+        """The samples at `rows` as a pipeline reads them. `targets` and `weights` are for all samples; None: those
+        as written, and 1 each."""
+        targets = self.targets if targets is None else targets
+        weights = np.ones(len(self.ids), np.float32) if weights is None else weights
+        return pipeline.Table(self.paths, targets, weights, self.fingerprints, self.hashes).keep(rows)
 
     def summary(self) -> str:
         counts = Counter(self.splits)

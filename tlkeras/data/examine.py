@@ -90,9 +90,9 @@ def _examine_contents(path: str, file, status) -> File | Finding:
         return finding("too-large", f"more than {MAX_BYTES:,} bytes")
     name = signatures.format_of(head)
     header = _header(file)
-    pixels, animated = header or (0, False)
-    if pixels > MAX_PIXELS:
-        return finding("bomb", f"its header says {pixels:,} pixels; at most {MAX_PIXELS:,} are read")
+    width, height, animated = header or (0, 0, False)
+    if width * height > MAX_PIXELS:
+        return finding("bomb", f"its header says {width * height:,} pixels; at most {MAX_PIXELS:,} are read")
     file.seek(0)
     contents = file.read()
     if header is None:
@@ -100,9 +100,11 @@ def _examine_contents(path: str, file, status) -> File | Finding:
     import tensorflow as tf  # here, so that a scan that decodes nothing takes no time for it
 
     try:
-        fingerprint, height, width, turned, grey = (t.numpy() for t in _summary()(tf.constant(contents)))
+        fingerprint, turned, grey = (t.numpy() for t in _summary()(tf.constant(contents)))
     except tf.errors.OpError as e:
         return finding(*signatures.complaint(contents, e.message))
+    if turned > 4:
+        width, height = height, width
     suffix = os.path.splitext(path)[1].lower()
     notes = {
         f"{name} named {suffix}": signatures.SUFFIXES.get(suffix, name) != name,
@@ -116,32 +118,32 @@ def _examine_contents(path: str, file, status) -> File | Finding:
         status.st_mtime_ns,
         hashlib.sha256(contents).hexdigest(),
         int(fingerprint),
-        int(width),
-        int(height),
+        width,
+        height,
         phash.phash(grey),
         tuple(note for note, applies in notes.items() if applies),
     )
 
 
-def _header(file) -> tuple[int, bool] | None:
-    """(number of pixels, whether there are several frames) as Pillow reads them from the header, None where it cannot."""
+def _header(file) -> tuple[int, int, bool] | None:
+    """(width, height, whether there are several frames) as Pillow reads them from the header, None where it cannot."""
     from PIL import Image
 
     file.seek(0)
     try:
         with Image.open(file, formats=("JPEG", "PNG", "GIF", "BMP", "WEBP")) as image:
-            return image.width * image.height, bool(getattr(image, "is_animated", False))
+            return image.width, image.height, bool(getattr(image, "is_animated", False))
     except Image.DecompressionBombError as e:
         # Pillow gives no picture that could be asked; the number stands in its text: "Image size (N pixels) exceeds".
         number = re.search(r"\d+", str(e))
-        return int(number[0]) if number else MAX_PIXELS + 1, False
+        return int(number[0]) if number else MAX_PIXELS + 1, 1, False
     except (OSError, ValueError, SyntaxError, EOFError, struct.error):
         return None
 
 
 @functools.cache
 def _summary():
-    """Compiled: file contents -> (fingerprint, height, width, EXIF orientation, (32, 32) grey levels)."""
+    """Compiled: file contents -> (fingerprint, EXIF orientation, (32, 32) grey levels)."""
     import tensorflow as tf
 
     from tlkeras.data import images, jpeg
@@ -149,11 +151,11 @@ def _summary():
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def summary(contents):
         with tf.device("CPU:0"):
-            image = images.decode(contents)
-            height, width, _ = tf.unstack(tf.shape(image))
+            # Every byte of a JPEG is read at any scale; the pixels are made at the smallest that still shows its shape.
+            image = images.decode(contents, (phash.SIZE, phash.SIZE))
             small = tf.image.resize(image, (phash.SIZE, phash.SIZE), antialias=True)
             grey = tf.tensordot(small, tf.constant([0.299, 0.587, 0.114]), 1)
-            return images.fingerprint(contents), height, width, jpeg.turned(contents), grey
+            return images.fingerprint(contents), jpeg.turned(contents), grey
 
     return summary
 

@@ -12,21 +12,36 @@ import functools
 from tlkeras.backbones import Pixels
 
 
-def decode(contents):
+def load(contents, pixels: Pixels, size: tuple[int, int] | None = None):
+    """An image file at a backbone's size: scalar string tensor -> uint8 (height, width, 3). See decode and resize.
+
+    A large JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that still holds the size asked for.
+    """
+    height, width = size or pixels.size
+    part = pixels.crop or 1.0
+    # 'nearest' takes pixels as they are and wants the true ones.
+    least = None if pixels.interpolation == "nearest" else (int(height / part), int(width / part))
+    return resize(decode(contents, least), pixels, size)
+
+
+def decode(contents, least: tuple[int, int] | None = None):
     """Decodes an image file: scalar string tensor -> uint8 (height, width, 3), RGB, upright.
 
     The format is taken from the bytes. Alpha is composited over white, a JPEG's EXIF orientation is applied,
     and of an animation the first frame is used. The same in eager mode, in tf.data and in a SavedModel.
 
+    Args:
+        least: (height, width) below which a JPEG may not be scaled down while it is decoded; None: full size.
+
     Raises:
         tf.errors.InvalidArgumentError: when the bytes are no image of these formats or damaged, or when the
             header says more than 50 megapixels, which is found out before a pixel is decoded.
     """
-    return _decoder()(contents)
+    return _decoder(least)(contents)
 
 
 @functools.cache
-def _decoder():
+def _decoder(least):
     import tensorflow as tf
 
     from tlkeras.data import formats, jpeg, packed
@@ -39,7 +54,7 @@ def _decoder():
             data = packed.padded(contents)
             image = tf.cond(
                 jpeg.begins(data),
-                lambda: jpeg.decode(contents, data),
+                lambda: jpeg.decode(contents, data, least),
                 lambda: packed.separate(formats.decode)(contents, data),
             )
             return tf.ensure_shape(image, (None, None, 3))

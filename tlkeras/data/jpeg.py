@@ -1,5 +1,7 @@
 """JPEG inside the graph: pixels, and the orientation that its EXIF segment states."""
 
+import functools
+
 from tlkeras.data.packed import MAX_BLOCKS, PADDING, checked, padded, piece, separate
 
 
@@ -10,13 +12,28 @@ def begins(data):
     return tf.reduce_all(data[:3] == [0xFF, 0xD8, 0xFF])
 
 
-def decode(contents, data):
-    """JPEG, CMYK and YCCK among them (Adobe's inverted inks); upright by its EXIF orientation."""
+def decode(contents, data, least: tuple[int, int] | None = None):
+    """JPEG, CMYK and YCCK among them (Adobe's inverted inks); upright by its EXIF orientation.
+
+    With `least` (height, width) the pixels come at 1/2, 1/4 or 1/8 of the size where both sides stay at least
+    that: the inverse cosine transform gives them so, and leaves out what a resize would throw away.
+    """
     import tensorflow as tf
 
     height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(contents, output_type=tf.int64), num=3)
-    # The accurate transform costs nothing measurable and gives the very pixels that Pillow gives.
-    image = tf.io.decode_jpeg(checked(contents, height, width), channels=3, dct_method="INTEGER_ACCURATE")
+    contents = checked(contents, height, width)
+
+    def at(ratio):
+        # The accurate transform costs nothing measurable and gives the very pixels that Pillow gives.
+        return tf.io.decode_jpeg(contents, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+    if least is None:
+        image = at(1)
+    else:
+        # Whether the sides are to be swapped is not known yet: each must hold the longer of the two.
+        enough = tf.constant([max(least) * 2, max(least) * 4, max(least) * 8], tf.int64)
+        halvings = tf.reduce_sum(tf.cast(tf.minimum(height, width) >= enough, tf.int32))
+        image = tf.switch_case(halvings, [functools.partial(at, ratio) for ratio in (1, 2, 4, 8)])
     # EXIF stands in the segments before the first table, mostly in the first or behind JFIF's. Where neither
     # can be, which is seen at once, the walk is left out.
     behind_jfif = 4 + tf.tensordot(tf.cast(data[4:6], tf.int32), [256, 1], 1)

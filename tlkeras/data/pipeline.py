@@ -1,7 +1,8 @@
 """The tf.data pipelines: from files to batches of uint8 pixels, without Python in the loop.
 
 The order of an epoch is a permutation computed from (seed, epoch), and a sample's augmentation from (seed,
-sample, epoch): a pipeline can start at any epoch and give what it would have given without interruption.
+content, view), where the view is the epoch: a pipeline can start at any epoch and give what it would have
+given without interruption.
 """
 
 from dataclasses import dataclass, replace
@@ -11,19 +12,43 @@ import numpy as np
 from tlkeras.backbones import Pixels
 from tlkeras.config import Augmentation
 
+MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
+
 
 @dataclass(frozen=True)
 class Table:
-    """What a pipeline reads: paths, float32 targets (n, k), float32 weights (n,) and the fingerprints that the
-    scan saw. A file that changed since makes the pipeline fail with its name."""
+    """What a pipeline reads: paths, float32 targets (n, k), float32 weights (n,), and of the bytes the
+    fingerprints that the scan saw and their SHA-256 as hex. A file that changed since makes the pipeline fail
+    with its name."""
 
     paths: list[str]
     targets: np.ndarray
     weights: np.ndarray
     fingerprints: np.ndarray
+    hashes: list[str]
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def keep(self, rows) -> "Table":
+        """The samples at these positions."""
+        return Table(
+            [self.paths[i] for i in rows],
+            self.targets[rows],
+            self.weights[rows],
+            self.fingerprints[rows],
+            [self.hashes[i] for i in rows],
+        )
+
+    def join(self, other: "Table") -> "Table":
+        """Both, this one first."""
+        return Table(
+            self.paths + other.paths,
+            np.concatenate([self.targets, other.targets]),
+            np.concatenate([self.weights, other.weights]),
+            np.concatenate([self.fingerprints, other.fingerprints]),
+            self.hashes + other.hashes,
+        )
 
 
 def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, epochs: int, options: Augmentation):
@@ -32,35 +57,23 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
 
     from tlkeras.data import augment
 
-    n, size = len(table), pixels.size
-    mix = augment.batch_augmenter(options)
-    one = (
-        augment.sample_augmenter(options, size)
-        if options.model_copy(update={"mixup": 0.0, "cutmix": 0.0}).active
-        else None
-    )
-    # A random crop needs something to crop from: the image is made larger by what the crop takes away.
-    larger = replace(pixels, size=tuple(round(s / options.crop) for s in size))
-    if one:
-        load = loader(table, larger)
+    mix, n = augment.batch_augmenter(options), len(table)
+    if augments_samples(options):
+        view = viewer(table, pixels, seed, options)
     else:
         load = decoded(table, pixels) if _fits(table, pixels) else loader(table, pixels)
 
-    def epoch(e):
-        def sample(i):
-            image, target, weight = load(i)
-            if one:
-                image = tf.ensure_shape(one(image, tf.stack([tf.cast(seed, tf.int64), e * n + i])), (*size, 3))
-            return image, target, weight
+        def view(i, epoch):
+            return load(i)
 
+    def epoch(e):
         def mixed(k, batch):
             images, targets, weights = batch
             images, targets = mix(images, targets, tf.stack([tf.cast(seed, tf.int64) + 1, e * n + k]))
             return images, targets, weights
 
-        key = tf.stack([tf.cast(seed, tf.int64), e])
-        order = tf.data.Dataset.range(n).map(lambda i: tf.random.experimental.index_shuffle(i, key, n - 1))
-        batches = order.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch)
+        samples = order(n, seed, e).map(lambda i: view(i, e), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        batches = samples.batch(batch)
         return batches.enumerate().map(mixed) if mix else batches
 
     stream = tf.data.Dataset.range(first, epochs).flat_map(epoch)
@@ -68,8 +81,40 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     return stream.prefetch(tf.data.AUTOTUNE)
 
 
+def order(n: int, seed: int, epoch):
+    """The numbers 0..n - 1 in the order of an epoch, as a dataset."""
+    import tensorflow as tf
+
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.data.Dataset.range(n).map(lambda i: tf.random.experimental.index_shuffle(i, key, n - 1))
+
+
 def steps(table: Table, batch: int) -> int:
     return -(-len(table) // batch)
+
+
+def augments_samples(options: Augmentation) -> bool:
+    """Whether single images are augmented; MixUp and CutMix work on batches."""
+    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0}).active
+
+
+def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
+    """Returns `f(i, view) -> (float32 (h, w, 3), target, weight)`: the augmented view of a sample, for tf.data."""
+    import tensorflow as tf
+
+    from tlkeras.data import augment
+
+    one = augment.sample_augmenter(options, pixels.size)
+    # A random crop needs something to crop from: the image is made larger by what the crop takes away.
+    load = loader(table, replace(pixels, size=tuple(round(s / options.crop) for s in pixels.size)))
+    prints = tf.constant(table.fingerprints, tf.int64)
+
+    def view(i, number):
+        image, target, weight = load(i)
+        key = tf.stack([tf.cast(seed, tf.int64) + 1_000_003 * tf.cast(number, tf.int64), prints[i]])
+        return tf.ensure_shape(one(image, key), (*pixels.size, 3)), target, weight
+
+    return view
 
 
 def in_order(table: Table, pixels: Pixels, batch: int):
@@ -82,9 +127,9 @@ def in_order(table: Table, pixels: Pixels, batch: int):
     return data.batch(batch).prefetch(tf.data.AUTOTUNE)
 
 
-def _fits(table: Table, pixels: Pixels, memory: int = 1 << 29) -> bool:
-    """Whether all pixels together stay below half a GiB: what may be decoded once and kept."""
-    return len(table) * pixels.size[0] * pixels.size[1] * 3 <= memory
+def _fits(table: Table, pixels: Pixels) -> bool:
+    """Whether all pixels together are few enough to be decoded once and kept in memory."""
+    return len(table) * pixels.size[0] * pixels.size[1] * 3 <= MEMORY
 
 
 def decoded(table: Table, pixels: Pixels):
@@ -122,7 +167,7 @@ def loader(table: Table, pixels: Pixels):
         contents = tf.io.read_file(paths[i])
         same = tf.equal(images.fingerprint(contents), prints[i])
         with tf.control_dependencies([tf.debugging.Assert(same, ["CHANGED", paths[i]])]):
-            image = images.resize(images.decode(contents), pixels)
+            image = images.load(contents, pixels)
         return tf.ensure_shape(image, (*pixels.size, 3)), targets[i], weights[i]
 
     return load

@@ -23,13 +23,14 @@ from tlkeras.data import phash
 from tlkeras.data.examine import File, Finding, examine
 from tlkeras.data.listing import gate, list_images, printed
 from tlkeras.data.packed import MAX_PIXELS
+from tlkeras.data.parallel import in_order
 from tlkeras.errors import DataError
 from tlkeras.run import replacing
 
 __all__ = ["File", "Finding", "Found", "list_images", "near_duplicates", "printed", "refuse_contradictions", "scan"]
 
 MAX_CACHED = 300_000
-SCHEMA = 1  # of the cache: to be raised when what is kept of a file, or how it is judged, changes
+SCHEMA = 2  # of the cache: to be raised when what is kept of a file, or how it is judged, changes
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def scan(
         # What Pillow warns of, large pictures and odd metadata, is judged here.
         with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            for done, (key, result) in enumerate(_in_order(pool, look, once(), 4 * workers), 1):
+            for done, (key, result) in enumerate(in_order(pool, look, once(), 4 * workers), 1):
                 if isinstance(result, File):
                     good[result.path] = result
                 else:
@@ -174,21 +175,6 @@ def near_duplicates(ids, phashes, hashes, splits, distance: int = 4) -> list[str
                     f"{printed(str(ids[row]))} ({name}) and {printed(str(ids[other]))} ({splits[other]}), {b} of 64 bits differ"
                 )
     return texts
-
-
-def _in_order(pool, function, values, window: int):
-    """Yields function(value) in order, never holding more than `window` values at work."""
-    waiting = collections.deque()
-    try:
-        for value in values:
-            waiting.append(pool.submit(function, value))
-            if len(waiting) >= window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _read_cache(cache) -> dict[str, File | Finding]:

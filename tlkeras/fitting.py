@@ -1,0 +1,268 @@
+"""The phases of a run: each is planned, compiled, fitted, recorded and audited.
+
+Nothing is hidden in hooks: the one Keras callback used here counts, checks for numbers that are none, and
+commits a checkpoint after each epoch.
+"""
+
+import contextlib
+import csv
+import io
+import signal
+import threading
+import time
+from dataclasses import asdict
+
+import numpy as np
+
+from tlkeras import checkpoints, data, network, plans, prefix
+from tlkeras.config import Config, Phase
+from tlkeras.data import pipeline
+from tlkeras.errors import Diverged, Interrupted, ModelError
+from tlkeras.progress import Progress
+from tlkeras.run import Run, read_json, write_json, write_text
+
+
+class Fitting:
+    """The phases of one run: what they share, and where they stand."""
+
+    def __init__(
+        self, cfg: Config, run: Run, net: network.Network, task, options, train_table, val_table, progress: Progress
+    ):
+        self.cfg, self.run, self.net, self.task, self.options = cfg, run, net, task, options
+        self.train_table, self.val_table, self.progress = train_table, val_table, progress
+        self.stop: str | None = None  # name of the signal that asked to stop
+        self.began = time.monotonic()
+        self.history: list[dict] = []
+        self.audits: list[dict] = []
+
+    def all(self, phase_plans: list, resume: bool) -> None:
+        self.plans, self.cuts = phase_plans, prefix.cuts(self.net, phase_plans)
+        state, start, arrays, notes = checkpoints.latest(self.run) if resume else (None, None, None, [])
+        for note in notes:
+            self.progress.line(f"warning   {note} An older checkpoint is used.")
+        if resume and state is None and notes:
+            raise ModelError(
+                f"No checkpoint of {self.run.folder} can be used. Train again with: tlkeras train {self.run.config}"
+            )
+        first = 0
+        if state:
+            first, self.history, self.audits = state["phase"], state["history"], state["audits"]
+            self.progress.line(
+                f"resumed   phase {first + 1}, after epoch {(state['epoch'] if state['epoch'] is not None else -1) + 1}"
+            )
+        for i, one in enumerate(phase_plans[first:], first):
+            self.phase(i, one, (state, start, arrays) if state and i == first else None)
+
+    def phase(self, index: int, one: plans.PhasePlan, resumed) -> None:
+        """Applies the plan, finds or computes what is frozen, compiles, fits and audits one phase."""
+        model, phase, batch, seed = self.net.model, one.phase, self.cfg.train.batch, self.cfg.train.seed
+        per_epoch = pipeline.steps(self.train_table, batch)
+        plans.apply(self.net, one)
+        if resumed:
+            _assign(model.variables, resumed[1]["weights"])
+        features = self._features(index, resumed and resumed[0].get("stored"))
+        trained = self.cuts[index].suffix if features else prefix.whole(self.cuts[index], self.net)
+        trained.compile(
+            optimizer=plans.optimizer(self.net, one, per_epoch * phase.epochs),
+            loss=self.task.loss(self.options),
+            weighted_metrics=self.task.metrics(self.options),
+            jit_compile={"on": True, "off": False, "auto": "auto"}[self.cfg.train.xla],
+            steps_per_execution=_executed_together(per_epoch) if features else 1,
+        )
+        trained.optimizer.build(trained.trainable_variables)
+        before = plans.digests(self.net)
+        epoch, best = 0, None
+        if resumed and resumed[2] is not None:
+            state, _, arrays = resumed
+            _assign(self._moving(), arrays["moving"])
+            _assign(trained.optimizer.variables, arrays["optimizer"])
+            epoch, best = state["epoch"] + 1, state["best"] and {**state["best"], "arrays": arrays.get("best")}
+        elif not resumed:
+            self._save(index, None, {"weights": _values(model.variables)}, best=None)
+        self.progress.line(f"phase     {phase.name}: {phase.epochs} epochs, {', '.join(one.trained)}")
+        watch = _watch(self, index, one, best)
+        done = best and phase.early_stopping and epoch - 1 - best["epoch"] >= phase.early_stopping.patience
+        if epoch < phase.epochs and not done:
+            with data.changed_files():
+                if features:
+                    stream = features.training(self.train_table, batch, seed, epoch, phase.epochs)
+                    val = features.held_out(self.val_table, batch)
+                else:
+                    args = self.net.pixels, batch
+                    stream = pipeline.training(self.train_table, *args, seed, epoch, phase.epochs, self.cfg.augment)
+                    val = pipeline.held_out(self.val_table, *args)
+                trained.fit(
+                    stream,
+                    steps_per_epoch=per_epoch,
+                    initial_epoch=epoch,
+                    epochs=phase.epochs,
+                    validation_data=val if len(self.val_table) else None,
+                    callbacks=watch.callbacks(),
+                    shuffle=False,
+                    verbose=0,
+                )
+        if watch.best and phase.early_stopping:
+            _assign(self._moving(), watch.best["arrays"])
+        self.audits += plans.audit(self.net, one, before, plans.digests(self.net))
+        write_json(self.run.audit, {"schema": 1, "rows": self.audits})
+
+    def _features(self, index: int, decided: bool | None):
+        """The stored tensors of a phase or None; what was chosen and why goes to plan.json and the progress."""
+        phases = [p.phase for p in self.plans]
+        passes = [prefix.passes(self.cuts, phases, i) for i in range(len(phases))]
+        chosen = prefix.shared(self.cuts, index)
+        job = prefix.Job(
+            self.cfg,
+            self.net,
+            self.train_table,
+            self.val_table,
+            [self.cuts[i] for i in chosen],
+            [passes[i] for i in chosen],
+        )
+        features, choice = prefix.prepare(job, self.progress, decided)
+        self.stored = features is not None
+        plan = read_json(self.run.plan)
+        plan.setdefault("prefix", {})[phases[index].name] = asdict(choice)
+        write_json(self.run.plan, plan)
+        self.progress.line(f"prefix    {choice.text()}")
+        return features
+
+    def _save(self, index: int, epoch: int | None, arrays: dict, best) -> None:
+        state = {"history": self.history, "audits": self.audits, "best": best, "stored": self.stored}
+        checkpoints.save(self.run, index, epoch, arrays, state, self.cfg.train.keep_checkpoints)
+
+    @contextlib.contextmanager
+    def stopped_by_signals(self):
+        """SIGTERM and SIGINT ask to stop after the current step; a second SIGINT ends at once."""
+        before = {}
+
+        def handle(number, frame):
+            if self.stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.stop = signal.Signals(number).name
+
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _moving(self) -> list:
+        """The variables that a phase can change, seeds and BatchNorm statistics among them."""
+        import keras
+
+        model = self.net.model
+        statistics = [
+            v
+            for x in model._flatten_layers()
+            if isinstance(x, keras.layers.BatchNormalization) and x.trainable
+            for v in (x.moving_mean, x.moving_variance)
+        ]
+        seeds = [v for v in model.variables if "seed_generator" in v.path]
+        return [*model.trainable_variables, *statistics, *seeds]
+
+
+def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, best):
+    """The callback of a phase, and Keras' TensorBoard where asked for."""
+    import keras
+
+    phase: Phase = one.phase
+    per_epoch = pipeline.steps(fitting.train_table, fitting.cfg.train.batch)
+    run, progress, total = fitting.run, fitting.progress, per_epoch * phase.epochs
+
+    class Watch(keras.callbacks.Callback):
+        def callbacks(self):
+            if not fitting.cfg.train.tensorboard:
+                return [self]
+            return [self, keras.callbacks.TensorBoard(run.logs / phase.name, update_freq="epoch")]
+
+        def on_train_begin(self, logs=None):
+            progress.start()
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch, self.epoch_began = epoch, time.monotonic()
+
+        def on_train_batch_end(self, batch, logs=None):
+            loss = logs["loss"]
+            if not np.isfinite(loss):
+                run.record("diverged", phase=phase.name, epoch=self.epoch, step=batch)
+                raise Diverged(
+                    f"The loss of phase {phase.name!r} became {loss} in epoch {self.epoch + 1}, step {batch + 1}. The weights before this epoch are kept. "
+                    f"Try a lower learning rate (now {phase.learning_rate:g}), clip_norm: 1, or precision: float32."
+                )
+            if fitting.stop:
+                run.record("interrupted", signal=fitting.stop)
+                raise Interrupted(
+                    f"Stopped by {fitting.stop}. Epochs that were finished are kept. Go on with: tlkeras train --resume {run.folder}"
+                )
+            progress.step(
+                f"  epoch {self.epoch + 1}/{phase.epochs}",
+                self.epoch * per_epoch + batch + 1,
+                total,
+                f"loss {loss:.4f}",
+            )
+
+        def on_epoch_end(self, epoch, logs=None):
+            row = {
+                "phase": phase.name,
+                "epoch": epoch + 1,
+                "seconds": round(time.monotonic() - self.epoch_began, 2),
+                **{k: float(v) for k, v in logs.items()},
+            }
+            fitting.history.append(row)
+            measured = row.get("val_loss", row["loss"])
+            least = phase.early_stopping.min_delta if phase.early_stopping else 0.0
+            if np.isfinite(measured) and (self.best is None or measured < self.best["value"] - least):
+                self.best = {
+                    "epoch": epoch,
+                    "value": measured,
+                    "arrays": _values(fitting._moving()) if phase.early_stopping else None,
+                }
+            moving = _values(fitting._moving())
+            arrays = {"moving": moving, "optimizer": _values(self.model.optimizer.variables)}
+            if self.best["arrays"] is not None:
+                arrays["best"] = self.best["arrays"]
+            fitting._save(index, epoch, arrays, {k: self.best[k] for k in ("epoch", "value")})
+            write_text(run.history, _csv(fitting.history))
+            run.record("epoch", **row)
+            shown = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k not in ("phase", "epoch", "seconds"))
+            progress.line(f"  {phase.name} {epoch + 1}/{phase.epochs}  {row['seconds']:.1f} s  {shown}")
+            if phase.early_stopping and epoch - self.best["epoch"] >= phase.early_stopping.patience:
+                progress.line(
+                    f"  no better val_loss for {phase.early_stopping.patience} epochs; back to epoch {self.best['epoch'] + 1}"
+                )
+                self.model.stop_training = True
+
+    watch = Watch()
+    watch.best = best
+    return watch
+
+
+def _executed_together(steps: int, most: int = 64) -> int:
+    """How many steps run in one call: a divisor of an epoch, since Keras runs past the end of one otherwise. Steps on
+    stored tensors take less time than the calls around them."""
+    return max(n for n in range(1, most + 1) if steps % n == 0)
+
+
+def _values(variables) -> list[np.ndarray]:
+    return [np.array(v.numpy() if hasattr(v, "numpy") else v) for v in variables]
+
+
+def _assign(variables, values) -> None:
+    if len(variables) != len(values) or any(tuple(v.shape) != a.shape for v, a in zip(variables, values, strict=True)):
+        raise ModelError(
+            "The checkpoint belongs to another network or optimizer; it was made with other versions or a changed config. Start a new run."
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _csv(rows: list[dict]) -> str:
+    out = io.StringIO()
+    names = list(dict.fromkeys(k for row in rows for k in row))
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

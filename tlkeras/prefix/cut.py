@@ -1,0 +1,207 @@
+"""Where a network is cut for a phase: below lies what no step of the phase can change, above what is trained.
+
+The cut follows the graph, not the blocks: pooling before a trained head lies below, though it is part of the
+head. What lies below is run in inference mode, stored or not: its dropout is off, its BatchNorm stands.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlkeras import blocks, plans
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One phase's cut. `tensors` cross it; `prefix` gives them from the network's inputs, and is None where
+    nothing worth keeping lies below; `suffix` gives the network's outputs from them. `held` numbers the
+    operations below, `text` describes them."""
+
+    tensors: list
+    prefix: Any
+    suffix: Any
+    held: frozenset
+    text: str
+
+    @property
+    def specs(self) -> list[tuple[tuple[int, ...], str]]:
+        """(shape of one sample, dtype) of each tensor."""
+        return [(tuple(t.shape[1:]), t.dtype) for t in self.tensors]
+
+    @property
+    def bytes(self) -> int:
+        """Of one sample, in the network's own precision."""
+        return sum(math.prod(shape) * np.dtype(_numpy(dtype)).itemsize for shape, dtype in self.specs)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every sample has the same shape here."""
+        return all(None not in shape for shape, _ in self.specs)
+
+    def digest(self) -> str:
+        """SHA-256 over what lies below: its operations, how they are connected, and their weights as they are now."""
+        made = hashlib.sha256(self.text.encode())
+        for variable in self.prefix.weights:
+            made.update(np.ascontiguousarray(variable.numpy()).tobytes())
+        return made.hexdigest()
+
+
+def _numpy(dtype: str):
+    return np.uint16 if dtype == "bfloat16" else dtype
+
+
+@dataclass(frozen=True)
+class _Node:
+    operation: Any
+    inputs: tuple
+    outputs: tuple
+    text: str
+
+
+def cuts(network, phase_plans: list) -> list[Cut]:
+    """The cut of every phase, all in one graph, so that one forward pass can give the tensors of several."""
+    import keras
+
+    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in network.model.inputs]
+    nodes, outputs = _nodes(network.model, inputs)
+    made = []
+    for plan in phase_plans:
+        plans.apply(network, plan)
+        roots = {id(layer) for row in plan.blocks if row.trained for layer in network.blocks[row.block] if _acts(layer)}
+        held = _below(nodes, roots)
+        crossing = _cheapest(nodes, held, inputs, outputs)
+        kept = any(nodes[n].operation.weights for n in held if hasattr(nodes[n].operation, "weights"))
+        ends = crossing if len(crossing) > 1 else crossing[0]
+        below, above = (keras.Model(inputs, ends), keras.Model(ends, outputs[0])) if kept else (None, network.model)
+        text = json.dumps([[nodes[n].text for n in sorted(held)], [_number(nodes, inputs, t) for t in crossing]])
+        made.append(Cut(crossing, below, above, frozenset(held if kept else ()), text))
+    return made
+
+
+def _nodes(model, inputs):
+    """The graph as a list in order of execution, and its outputs."""
+    import keras
+
+    nodes: list[_Node] = []
+    numbers = {id(x): f"input{i}" for i, x in enumerate(inputs)}
+
+    def call(operation, *args, **kwargs):
+        result = operation(*args, **kwargs)
+        flat = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        outputs = keras.tree.flatten(result)
+        # Names are left out: Keras numbers some by a counter of the process.
+        asked = keras.tree.map_structure(lambda x: numbers.get(id(x), str(x)), (args, kwargs))
+        text = f"{type(operation).__name__} {_settings(operation)} {asked}"
+        numbers.update({id(x): f"{len(nodes)}.{i}" for i, x in enumerate(outputs)})
+        nodes.append(_Node(operation, tuple(flat), tuple(outputs), text))
+        return result
+
+    return nodes, blocks.walk(model, _like(model, inputs), call)
+
+
+def _like(model, inputs):
+    import keras
+
+    return (
+        keras.tree.pack_sequence_as(model.input, inputs) if isinstance(model.input, dict | list | tuple) else inputs[0]
+    )
+
+
+def _settings(operation) -> str:
+    try:
+        config = operation.get_config()
+    except NotImplementedError:  # an operation whose arguments Keras cannot write down; they stand in its call
+        return ""
+    return json.dumps({k: v for k, v in config.items() if k != "name"}, sort_keys=True, default=str)
+
+
+def _acts(layer) -> bool:
+    """Whether a layer of a trained block can move or draws at random in this phase."""
+    import keras
+
+    if layer.trainable_weights or any("seed_generator" in v.path for v in layer.variables):
+        return True
+    return any(isinstance(x, keras.layers.BatchNormalization) and x.trainable for x in layer._flatten_layers())
+
+
+def _below(nodes: list[_Node], roots: set) -> set:
+    """Numbers of the operations that neither act nor depend on one that does."""
+    live: set[int] = set()
+    held = set()
+    for n, node in enumerate(nodes):
+        if id(node.operation) in roots or any(id(x) in live for x in node.inputs):
+            live.update(map(id, node.outputs))
+        else:
+            held.add(n)
+    return held
+
+
+def _crossing(nodes, held, inputs, outputs) -> list:
+    """The tensors that are made below and used above, in order, each once."""
+    above = {id(x) for n, node in enumerate(nodes) if n not in held for x in node.inputs} | set(map(id, outputs))
+    below = [*inputs, *(x for n in sorted(held) for x in nodes[n].outputs)]
+    return [x for x in below if id(x) in above]
+
+
+def _cheapest(nodes, held: set, inputs, outputs) -> list:
+    """Moves operations that cost next to nothing (paddings, activations, normalisations) above the cut while that
+    makes what crosses smaller; changes `held`. A pre-activation network would keep its features twice otherwise."""
+    import keras
+
+    given = set(map(id, inputs))
+
+    def size(tensors):
+        # The inputs of an image network are bytes, whatever the graph says.
+        return sum(math.prod(d or 1 for d in x.shape[1:]) * (1 if id(x) in given else 4) for x in tensors)
+
+    def light(node):
+        operation = node.operation
+        norm = isinstance(operation, keras.layers.BatchNormalization | keras.layers.LayerNormalization)
+        random = any("seed_generator" in v.path for v in getattr(operation, "variables", ()))
+        return (norm or not getattr(operation, "weights", ())) and not random
+
+    crossing = _crossing(nodes, held, inputs, outputs)
+    while True:
+        ends = [
+            n
+            for n in held
+            if light(nodes[n])
+            and not any(id(x) in set(map(id, nodes[n].outputs)) for m in held for x in nodes[m].inputs)
+        ]
+        moves = [(size(found := _crossing(nodes, held - {n}, inputs, outputs)), n, found) for n in ends]
+        best = min(moves, key=lambda m: m[:2], default=None)
+        if best is None or best[0] >= size(crossing):
+            return crossing
+        held.discard(best[1])
+        crossing = best[2]
+
+
+def _number(nodes, inputs, tensor) -> str:
+    """A name for a tensor that does not depend on names."""
+    for i, x in enumerate(inputs):
+        if x is tensor:
+            return f"input{i}"
+    return next(f"{n}.{i}" for n, node in enumerate(nodes) for i, x in enumerate(node.outputs) if x is tensor)
+
+
+def whole(cut: Cut, network):
+    """The network as a phase trains it when nothing is stored: below the cut in inference mode, above it as Keras
+    does. Its variables are the network's own."""
+    import keras
+
+    if cut.prefix is None:
+        return network.model
+
+    class Whole(keras.Model):
+        def __init__(self):
+            super().__init__(name=network.model.name)
+            self.prefix, self.suffix = cut.prefix, cut.suffix
+
+        def call(self, x, training=None):
+            return self.suffix(self.prefix(x, training=False), training=training)
+
+    return Whole()

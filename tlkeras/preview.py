@@ -1,0 +1,87 @@
+"""What a config would do, without training: a row per phase and block, and what is computed once."""
+
+import math
+from dataclasses import asdict
+
+from tlkeras.network import Network
+from tlkeras.plans import PhasePlan, apply, make
+
+
+def table(network: Network, phase_plans: list[PhasePlan]) -> list[dict]:
+    """The plan as rows for people and for plan.json: flag, rate, BatchNorm mode and parameters per block."""
+    out = []
+    for plan in phase_plans:
+        apply(network, plan)
+        for row in plan.blocks:
+            out.append(
+                {
+                    "phase": plan.phase.name,
+                    **asdict(row),
+                    "learning_rate": plan.phase.learning_rate * row.factor,
+                    "parameters": network.parameters(row.block),
+                    "trainable": network.parameters(row.block, trainable=True),
+                }
+            )
+    return out
+
+
+def plan(path, sets=(), offline: bool = False) -> list[dict]:
+    """Works out what a config would do, without training: a row per phase and block.
+
+    Raises:
+        ConfigError, PlanError: with every mistake.
+    """
+    import numpy
+
+    from tlkeras import configure, network, prefix, tasks
+    from tlkeras.data import sources
+
+    cfg, origin = configure.load(path, sets)
+    task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
+    samples = sources.read(cfg.data, offline)
+    targets, answer = task.targets(samples.labels, options, cfg.data.classes)
+    _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
+    stated = set(filter(None, samples.splits))
+    parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}
+    loose = sum(s in (None, "train") for s in samples.splits)
+    left = loose * (1 - parts["val"] - parts["test"])
+    held = loose * parts["val"] + samples.splits.count("val")
+    net = network.build(cfg, answer, offline=offline)
+    phases = configure.phases(cfg, round(left), len(net.blocks) - 1)
+    phase_plans = make(phases, list(net.blocks), net.backbone["name"], origin)
+    rows = table(net, phase_plans)
+    cuts = prefix.cuts(net, phase_plans)
+    facts = {
+        p.name: {
+            "epochs": p.epochs,
+            "steps": p.epochs * math.ceil(left / cfg.train.batch),
+            "optimizer": p.optimizer,
+            "schedule": p.schedule,
+            "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held)),
+        }
+        for i, p in enumerate(phases)
+    }
+    return [{**row, **facts[row["phase"]]} for row in rows]
+
+
+def text(rows: list[dict]) -> str:
+    """The plan as a table for people."""
+    out = []
+    for phase in dict.fromkeys(row["phase"] for row in rows):
+        here = [row for row in rows if row["phase"] == phase]
+        first = here[0]
+        moving = sum(row["trainable"] for row in here)
+        out.append(
+            f"phase {phase}: {first['epochs']} epochs, {first['steps']} steps, {first['optimizer']}, {first['schedule']}; {moving:,} of {sum(r['parameters'] for r in here):,} parameters trained"
+        )
+        out.append(f"  {'block':<12} {'':<8} {'rate':>9}  {'batchnorm':<9} {'parameters':>12} {'trained':>12}")
+        for row in here:
+            rate = f"{row['learning_rate']:.2e}" if row["trained"] else ""
+            out.append(
+                f"  {row['block']:<12} {'trained' if row['trained'] else 'frozen':<8} {rate:>9}  {row['batchnorm'] if row['trained'] else '':<9} {row['parameters']:>12,} {row['trainable']:>12,}"
+            )
+        out.append(f"  below the first trained layer: {first['prefix']}")
+        out.append(
+            f"  memory for weights and optimizer: {(sum(r['parameters'] for r in here) + 3 * moving) * 4 / 1e6:,.0f} MB, activations on top"
+        )
+    return "\n".join(out)

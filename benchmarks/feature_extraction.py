@@ -169,7 +169,8 @@ def child(name: str, network: str, folder: str, out: str, epochs: str) -> None:
         ends, _ = fit(network, folder, int(epochs), "head", RATE, VAL, **({"cached": True} if name == CACHED else {}))
         got = measuring.training_times(began, ends, ends[-1], EPOCHS)
     after = measuring.usage()
-    print(json.dumps({**got, "cpu_s": after["cpu"] - before["cpu"], "peak_mb": after["peak_mb"]}))
+    used = {"cpu_s": after["cpu"] - before["cpu"], "peak_mb": after["peak_mb"]} if name != FLOOR else {}
+    print(json.dumps({**got, **used}))
 
 
 def with_tlkeras(network: str, folder: str, out: Path, epochs: int, began: float) -> dict:
@@ -211,7 +212,8 @@ def floor(network: str, folder: str) -> dict:
     engine = photos.fastest_engine(rivals.keras_features(network), (paths * 64)[:64])
     started = time.time() - began
 
-    began, pixels = time.time(), photos.by_every_core(photos.decode_and_resize, paths)
+    cpu, began = measuring.usage()["cpu"], time.time()
+    pixels = photos.by_every_core(photos.decode_and_resize, paths)
     decoded = time.time()
     engine.pop("forward")(pixels)
     ended = time.time()
@@ -219,6 +221,7 @@ def floor(network: str, folder: str) -> dict:
         "total_s": ended - began,
         "decode_s": decoded - began,
         "forward_s": ended - decoded,
+        "cpu_s": measuring.usage()["cpu"] - cpu,
         **engine,
         "engine_start_s": started,
     }

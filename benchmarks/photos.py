@@ -68,44 +68,53 @@ def fastest_engine(features, paths: list[str], batches=(4, 8, 16, 32)) -> dict:
         {'engine': its name, 'batch': the best, 'images_per_s': by batch, 'forward': a function of a list of pictures}.
     """
     pictures = by_every_core(decode_and_resize, paths)
-    name, start = ("OpenVINO", _openvino) if importlib.util.find_spec("openvino") else ("TensorFlow", _tensorflow)
-    forward, rates = {}, {}
+    name, engine = ("OpenVINO", _openvino) if importlib.util.find_spec("openvino") else ("TensorFlow", _tensorflow)
+    start, rates = engine(features), {}
     for batch in batches:
-        forward[batch] = start(features, batch)
-        forward[batch](pictures)  # once not counted: what is compiled and allocated when first used
-        rates[batch] = len(paths) / min(_seconds(forward[batch], pictures) for _ in range(2))
+        forward = start(batch)
+        forward(pictures[: 2 * batch])  # once not counted: what is compiled and allocated when first used
+        rates[batch] = len(paths) / min(_seconds(forward, pictures) for _ in range(2))
+        del forward  # one at a time: for each batch size the engine holds gigabytes
     best = max(rates, key=rates.get)
+    forward = start(best)
+    forward(pictures[: 2 * best])
     return {
         "engine": name,
         "batch": best,
         "images_per_s": {k: round(v, 1) for k, v in rates.items()},
-        "forward": forward[best],
+        "forward": forward,
     }
 
 
-def _openvino(features, batch: int):
-    """float32, requests side by side; the last batch is filled up."""
+def _openvino(features):
+    """batch -> function of a list of pictures: float32, requests side by side, the last batch filled up."""
     import openvino
 
-    model = openvino.convert_model(features.get_concrete_function())
-    model.reshape({0: [batch, SIDE, SIDE, 3]})
+    model, core = openvino.convert_model(features.get_concrete_function()), openvino.Core()
     # Without the second hint a processor that knows bfloat16 would compute in it.
     hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-    queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", hints))
 
-    def forward(pictures):
+    def start(batch):
+        model.reshape({0: [batch, SIDE, SIDE, 3]})
+        queue = openvino.AsyncInferQueue(core.compile_model(model, "CPU", hints))
+
+        def forward(pictures):
+            for i in range(0, len(pictures), batch):
+                some = pictures[i : i + batch]
+                queue.start_async({0: np.stack(some + some[:1] * (batch - len(some)))})
+            queue.wait_all()
+
+        return forward
+
+    return start
+
+
+def _tensorflow(features):
+    def run(pictures, batch):
         for i in range(0, len(pictures), batch):
-            some = pictures[i : i + batch]
-            queue.start_async({0: np.stack(some + some[:1] * (batch - len(some)))})
-        queue.wait_all()
+            features(np.stack(pictures[i : i + batch])).numpy()
 
-    return forward
-
-
-def _tensorflow(features, batch: int):
-    return lambda pictures: [
-        features(np.stack(pictures[i : i + batch])).numpy() for i in range(0, len(pictures), batch)
-    ]
+    return lambda batch: lambda pictures: run(pictures, batch)
 
 
 def _seconds(function, argument) -> float:

@@ -175,8 +175,7 @@ def build(
         given = outputs if outputs is not None else np.eye(targets.shape[1])[targets[rows].argmax(1)]
         evaluation.write_predictions(
             run.predictions(split),
-            [ids[i] for i in rows],
-            module.columns(targets[rows], np.asarray(given, float), answer),
+            [([ids[i] for i in rows], module.columns(targets[rows], np.asarray(given, float), answer))],
             answer,
         )
         known = json.loads(run.metrics.read_text()) if run.metrics.is_file() else {"schema": 1}
@@ -349,7 +348,7 @@ def test_damaged_files_are_named_and_the_old_report_stays(run, name, text):
 def test_predictions_of_another_evaluation_are_refused(run):
     table, answer = evaluation.read_predictions(run.predictions("test"))
     evaluation.write_predictions(
-        run.predictions("test"), table.pop("id")[:2], {k: v[:2] for k, v in table.items()}, answer
+        run.predictions("test"), [(table.pop("id")[:2], {k: list(v[:2]) for k, v in table.items()})], answer
     )
     with pytest.raises(ModelError, match="2 samples where metrics.json counts 4.*tlkeras evaluate"):
         report(run.folder)
@@ -482,7 +481,9 @@ def test_many_classes_still_make_a_small_page(run):
     answer = {"classes": labels, "multi_label": False, "threshold": 0.5}
     module = tasks.get("image-classification")
     evaluation.write_predictions(
-        run.predictions("test"), [str(i) for i in range(300)], module.columns(np.eye(n)[:300], scores, answer), answer
+        run.predictions("test"),
+        [([str(i) for i in range(300)], module.columns(np.eye(n)[:300], scores, answer))],
+        answer,
     )
     metrics = json.loads(run.metrics.read_text())["test"]
     counts = np.zeros((n, n), int)

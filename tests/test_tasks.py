@@ -256,7 +256,7 @@ def scored(task, columns, answer, folder):
     from tlkeras import evaluation
 
     path = folder / "predictions-test.parquet"
-    evaluation.write_predictions(path, [str(i) for i in range(len(columns["label"]))], columns, answer)
+    evaluation.write_predictions(path, [([str(i) for i in range(len(columns["label"]))], columns)], answer)
     table, read = evaluation.read_predictions(path)
     assert read == answer and table["id"][0] == "0"
     result = evaluation.score(path, task)

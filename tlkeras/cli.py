@@ -339,7 +339,7 @@ def train(config, sets, out, resume, device, offline, quiet):
 @run_argument
 @click.option("--split", default="test", show_default=True, type=click.Choice(["test", "val", "train"]))
 @click.option("--data", type=PATH, help="Other labelled data instead of a split.")
-@click.option("--batch", default=32, show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), help="Samples at a time; default: what this machine does best.")
 @quiet_option
 def evaluate(run, split, data, batch, quiet):
     """Metrics on the held-out split, with confidence intervals."""
@@ -352,7 +352,7 @@ def evaluate(run, split, data, batch, quiet):
 @verb("predict")
 @run_argument
 @click.argument("files", nargs=-1, required=True, type=PATH)
-@click.option("--batch", default=32, show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), help="Samples at a time; default: what this machine does best.")
 @quiet_option
 def predict(run, files, batch, quiet):
     """Labels and scores for FILES and folders of them."""

@@ -1,5 +1,6 @@
 """Evaluate and predict: one predictions file, and every metric from that file alone."""
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tlkeras import configure, data, device, network, tasks
 from tlkeras.config import Config, Data
 from tlkeras.data import pipeline, scan
 from tlkeras.errors import DataError, ModelError, UsageError
+from tlkeras.prefix import streams
 from tlkeras.progress import Progress
 from tlkeras.run import Run, open_run, read_json, replacing, sha256, write_json
 
@@ -46,13 +48,14 @@ def open_trained(folder, precision: str | None = None) -> Trained:
     return Trained(run, cfg, tasks.get(cfg.task_name), tasks.options_of(cfg), manifest["answer"], net)
 
 
-def evaluate(folder, split: str = "test", data_path=None, batch: int = 32, quiet: bool = False) -> dict:
+def evaluate(folder, split: str = "test", data_path=None, batch: int | None = None, quiet: bool = False) -> dict:
     """Predicts a held-out split of a run, or other labelled data, and scores the predictions.
 
     Args:
         folder: the run.
         split: 'test', 'val' or 'train'; ignored with `data_path`.
         data_path: a folder or table laid out as the training data was.
+        batch: samples at a time. None: as many as this machine does best.
 
     Returns:
         What was written into metrics.json: {'split', 'n', 'main', 'metrics', 'intervals', ...}.
@@ -72,14 +75,16 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int = 32, quiet
         raise UsageError(
             f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data."
         )
-    outputs = predict_table(trained, held.table(rows), batch, progress)
     path = trained.run.predictions(name)
-    write_predictions(
-        path,
-        [held.ids[i] for i in rows],
-        trained.task.columns(held.targets[rows], outputs, trained.answer),
-        trained.answer,
-    )
+    table, ids = held.table(rows), [held.ids[i] for i in rows]
+
+    def parts():
+        done = 0
+        for output in outputs(trained, table, batch, progress):
+            chosen = slice(done, done := done + len(output))
+            yield ids[chosen], trained.task.columns(table.targets[chosen], output, trained.answer)
+
+    write_predictions(path, parts(), trained.answer)
     result = {"split": name, **score(path, trained.task)}
     everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
     write_json(trained.run.metrics, {**everything, name: result})
@@ -93,28 +98,24 @@ def score(path, task) -> dict:
     return {"main": task.MAIN(answer)[0], **task.score(table, answer)}
 
 
-def predict_table(trained: Trained, table: pipeline.Table, batch: int, progress: Progress | None = None) -> np.ndarray:
-    """Finished outputs (n, k) of the samples of a table, in order, a batch at a time."""
-    import tensorflow as tf
-
-    model = trained.network.model
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def forward(images):
-        return trained.task.finish(model(tf.cast(images, tf.float32), training=False), trained.answer)
-
-    out = []
+def outputs(trained: Trained, table: pipeline.Table, batch: int | None = None, progress: Progress | None = None):
+    """Yields the finished outputs (b, k) of the samples of a table, in order, `batch` at a time; None: as many as
+    this machine does best."""
+    finish, answer = trained.task.finish, trained.answer
+    stream = streams.open_stream(trained.network.model, "uint8", lambda raw: (finish(raw[0], answer),), batch)
+    done = 0
     if progress:
         progress.start()
     with data.changed_files():
-        for images, _, _ in pipeline.in_order(table, trained.network.pixels, batch):
-            out.append(forward(images).numpy())
+        images = pipeline.in_order(table, trained.network.pixels, stream.batch).map(lambda x, *_: x)
+        for (output,) in stream.run(images.as_numpy_iterator()):
+            done += len(output)
             if progress:
-                progress.step("predict", sum(map(len, out)), len(table))
-    return np.concatenate(out)
+                progress.step("predict", done, len(table))
+            yield output
 
 
-def predict(folder, files, batch: int = 32, quiet: bool = False) -> list[dict]:
+def predict(folder, files, batch: int | None = None, quiet: bool = False) -> list[dict]:
     """Answers for image files and folders of them: [{'file', 'label', 'score', 'scores'} or {'file', 'error'}]."""
     trained = open_trained(folder)
     paths: list[str] = []
@@ -133,7 +134,8 @@ def predict(folder, files, batch: int = 32, quiet: bool = False) -> list[dict]:
         prints = np.array([found.good[p].fingerprint for p in good], np.int64)
         empty = np.zeros((len(good), 1), np.float32)
         table = pipeline.Table(good, empty, empty[:, 0], prints, [found.good[p].sha256 for p in good])
-        for path, output in zip(good, predict_table(trained, table, batch, Progress(quiet)), strict=True):
+        rows = (row for output in outputs(trained, table, batch, Progress(quiet)) for row in output)
+        for path, output in zip(good, rows, strict=True):
             answers[path] = {"file": path, **trained.task.decode(output, trained.answer)}
     return list(answers.values())
 
@@ -155,20 +157,34 @@ def _other(trained: Trained, held, data_path, progress):
     return other
 
 
-def write_predictions(path, ids: list[str], columns: dict, answer: dict) -> None:
-    """Writes ids and columns as Parquet, with the meaning of the outputs in its metadata."""
+def write_predictions(path, parts, answer: dict) -> None:
+    """Writes a predictions file as Parquet from an iterable of (ids, columns), with the meaning of the outputs in
+    its metadata. About 10,000 rows are in memory at a time."""
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.table({"id": ids, **columns}).replace_schema_metadata(
-        {"tlkeras": json.dumps({"schema": 1, "answer": answer, "time": time.time()})}
-    )
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+    meta = {"tlkeras": json.dumps({"schema": 1, "answer": answer, "time": time.time()})}
+    with replacing(path) as temporary, contextlib.ExitStack() as opened:
+        writer, waiting = None, []
+        for ids, columns in parts:
+            table = pyarrow.table({"id": ids, **columns}).replace_schema_metadata(meta)
+            # A part in which every list is empty does not tell what they are lists of.
+            empty = [n for n, c in enumerate(table.columns) if c.type == pyarrow.list_(pyarrow.null())]
+            for n in empty:
+                texts = table.column(n).cast(pyarrow.list_(pyarrow.string()))
+                table = table.set_column(n, table.column_names[n], texts)
+            waiting.append(table)
+            if writer is None:
+                writer = opened.enter_context(pyarrow.parquet.ParquetWriter(temporary, waiting[0].schema))
+            if sum(map(len, waiting)) >= 10_000:
+                writer.write_table(pyarrow.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pyarrow.concat_tables(waiting))
 
 
 def read_predictions(path) -> tuple[dict, dict]:
-    """Reads a predictions file: ({column: list}, answer).
+    """Reads a predictions file: ({column: array (n,) or (n, k) of numbers, list of anything else}, answer).
 
     Raises:
         ModelError: when it is none.
@@ -181,7 +197,17 @@ def read_predictions(path) -> tuple[dict, dict]:
         meta = json.loads((table.schema.metadata or {})[b"tlkeras"])
     except (OSError, pyarrow.ArrowException, KeyError, ValueError) as e:
         raise ModelError(f"{path} is no predictions file of tlkeras: {e}. Make one with: tlkeras evaluate RUN") from e
-    return table.to_pydict(), meta["answer"]
+    return {name: _column(table[name]) for name in table.column_names}, meta["answer"]
+
+
+def _column(column):
+    import pyarrow
+
+    if pyarrow.types.is_floating(column.type):
+        return column.to_numpy()
+    if pyarrow.types.is_list(column.type) and pyarrow.types.is_floating(column.type.value_type):
+        return column.combine_chunks().flatten().to_numpy().reshape(len(column), -1)
+    return column.to_pylist()
 
 
 def last_epoch(run: Run) -> dict:

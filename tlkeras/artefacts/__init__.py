@@ -14,7 +14,7 @@ from tlkeras import __version__, configure, data, network, tasks
 from tlkeras.artefacts import saved_model, tflite
 from tlkeras.data import pipeline, sources
 from tlkeras.errors import DataError, GateError, UsageError, nearest
-from tlkeras.evaluation import Trained, open_trained, predict_table
+from tlkeras.evaluation import Trained, open_trained, outputs
 from tlkeras.progress import Progress
 from tlkeras.run import Run, replacing_folder, write_json
 
@@ -156,7 +156,7 @@ class Proof:
             )
         self.rows = np.random.default_rng(0).permutation(rows)[:MOST] if len(rows) > MOST else rows
         self.table = self.held.table(self.rows)
-        self.outputs = predict_table(trained, self.table, 32, progress)
+        self.outputs = np.concatenate(list(outputs(trained, self.table, progress=progress)))
         self.name, self.higher = trained.task.MAIN(trained.answer)
         self.score = self._score(self.outputs)
 

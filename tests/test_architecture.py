@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Lower floors first; a room imports its own floor and those below.
 FLOORS = [
     {"errors", "progress"},
-    {"run", "config", "device"},
+    {"run", "config", "device", "steps"},
     {"blocks"},
     {"backbones", "weights"},
     {"metrics", "recipe", "tasks", "data", "checkpoints"},

@@ -22,7 +22,7 @@ def load(path, sets=()):
 
 def phases(cfg: config.Config, samples: int, blocks: int):
     """The phases of a config: its own, or those of its recipe for this many training samples."""
-    return cfg.train.phases or recipe.phases(cfg.train.recipe, samples, cfg.train.batch, blocks)
+    return cfg.train.phases or recipe.phases(cfg.train.recipe, samples, cfg.train.usual_batch, blocks)
 
 
 TEMPLATE = """\

@@ -14,10 +14,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from tlkeras import checkpoints, data, network, plans, prefix
+from tlkeras import checkpoints, data, network, plans, prefix, steps
 from tlkeras.config import Config, Phase
 from tlkeras.data import pipeline
-from tlkeras.errors import Diverged, Interrupted, ModelError
+from tlkeras.errors import ConfigError, Diverged, Interrupted, ModelError
 from tlkeras.progress import Progress
 from tlkeras.run import Run, read_json, write_json, write_text
 
@@ -26,9 +26,19 @@ class Fitting:
     """The phases of one run: what they share, and where they stand."""
 
     def __init__(
-        self, cfg: Config, run: Run, net: network.Network, task, options, train_table, val_table, progress: Progress
+        self,
+        cfg: Config,
+        run: Run,
+        net: network.Network,
+        machine,
+        task,
+        options,
+        train_table,
+        val_table,
+        progress: Progress,
     ):
         self.cfg, self.run, self.net, self.task, self.options = cfg, run, net, task, options
+        self.device, self.precision = machine
         self.train_table, self.val_table, self.progress = train_table, val_table, progress
         self.stop: str | None = None  # name of the signal that asked to stop
         self.began = time.monotonic()
@@ -55,20 +65,34 @@ class Fitting:
 
     def phase(self, index: int, one: plans.PhasePlan, resumed) -> None:
         """Applies the plan, finds or computes what is frozen, compiles, fits and audits one phase."""
-        model, phase, batch, seed = self.net.model, one.phase, self.cfg.train.batch, self.cfg.train.seed
-        per_epoch = pipeline.steps(self.train_table, batch)
+        model, phase, seed = self.net.model, one.phase, self.cfg.train.seed
         plans.apply(self.net, one)
         if resumed:
             _assign(model.variables, resumed[1]["weights"])
         features = self._features(index, resumed and resumed[0].get("stored"))
+        batch, parts = self._batch(index)
+        per_epoch = pipeline.steps(self.train_table, batch)
         trained = self.cuts[index].suffix if features else prefix.whole(self.cuts[index], self.net)
-        trained.compile(
-            optimizer=plans.optimizer(self.net, one, per_epoch * phase.epochs),
-            loss=self.task.loss(self.options),
-            weighted_metrics=self.task.metrics(self.options),
-            jit_compile={"on": True, "off": False, "auto": "auto"}[self.cfg.train.xla],
-            steps_per_execution=_executed_together(per_epoch) if features else 1,
-        )
+
+        def streams(first):
+            if features:
+                stream = features.training(self.train_table, batch, seed, first, phase.epochs)
+                return stream, features.held_out(self.val_table, batch)
+            args = self.net.pixels, batch
+            stream = pipeline.training(self.train_table, *args, seed, first, phase.epochs, self.cfg.augment)
+            return stream, pipeline.held_out(self.val_table, *args)
+
+        def compiled(jit):
+            trained.compile(
+                optimizer=plans.optimizer(self.net, one, per_epoch * phase.epochs // parts, parts),
+                loss=self.task.loss(self.options),
+                weighted_metrics=self.task.metrics(self.options),
+                jit_compile=jit,
+                steps_per_execution=_executed_together(per_epoch) if features else 1,
+            )
+            return trained
+
+        compiled(self._xla(compiled, streams))
         trained.optimizer.build(trained.trainable_variables)
         before = plans.digests(self.net)
         epoch, best = 0, None
@@ -80,17 +104,11 @@ class Fitting:
         elif not resumed:
             self._save(index, None, {"weights": _values(model.variables)}, best=None)
         self.progress.line(f"phase     {phase.name}: {phase.epochs} epochs, {', '.join(one.trained)}")
-        watch = _watch(self, index, one, best)
+        watch = _watch(self, index, one, per_epoch, best)
         done = best and phase.early_stopping and epoch - 1 - best["epoch"] >= phase.early_stopping.patience
         if epoch < phase.epochs and not done:
             with data.changed_files():
-                if features:
-                    stream = features.training(self.train_table, batch, seed, epoch, phase.epochs)
-                    val = features.held_out(self.val_table, batch)
-                else:
-                    args = self.net.pixels, batch
-                    stream = pipeline.training(self.train_table, *args, seed, epoch, phase.epochs, self.cfg.augment)
-                    val = pipeline.held_out(self.val_table, *args)
+                stream, val = streams(epoch)
                 trained.fit(
                     stream,
                     steps_per_epoch=per_epoch,
@@ -126,6 +144,34 @@ class Fitting:
         write_json(self.run.plan, plan)
         self.progress.line(f"prefix    {choice.text()}")
         return features
+
+    def _batch(self, index: int) -> tuple[int, int]:
+        """Samples a step, and steps an update; what `auto` came to goes to plan.json, for resuming and the report."""
+        plan, asked = read_json(self.run.plan), self.cfg.train
+        known = plan.setdefault("steps", {})
+        deepest = min(self.cuts, key=lambda cut: len(cut.held)).suffix
+        if "batch" not in known:
+            known["batch"] = steps.size(asked.batch, deepest, len(self.train_table), self.precision)
+        parts = known.setdefault("parts", {})
+        name, batch = self.plans[index].phase.name, known["batch"]
+        if name not in parts:
+            own = self.cuts[index].suffix
+            parts[name] = steps.parts(batch, own, self.precision) if asked.accumulate == "auto" else asked.accumulate
+            if batch % parts[name]:
+                raise ConfigError(
+                    f"train.accumulate: {parts[name]} does not divide the batch of {batch} that auto came to."
+                )
+            if parts[name] > 1 and asked.accumulate == "auto":
+                self.progress.line(f"memory    a batch of {batch} does not fit; it is taken in {parts[name]} parts")
+        write_json(self.run.plan, plan)
+        return batch // parts[name], parts[name]
+
+    def _xla(self, compiled, streams) -> bool:
+        """Whether to compile with XLA. On a CPU it is 6 to 18 times slower for convolutions (docs/log.md)."""
+        asked = self.cfg.train.xla
+        if asked != "auto" or self.device != "gpu":
+            return asked == "on"
+        return steps.xla_pays(compiled, next(iter(streams(0)[0])))
 
     def _save(self, index: int, epoch: int | None, arrays: dict, best) -> None:
         state = {"history": self.history, "audits": self.audits, "best": best, "stored": self.stored}
@@ -164,12 +210,11 @@ class Fitting:
         return [*model.trainable_variables, *statistics, *seeds]
 
 
-def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, best):
+def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, best):
     """The callback of a phase, and Keras' TensorBoard where asked for."""
     import keras
 
     phase: Phase = one.phase
-    per_epoch = pipeline.steps(fitting.train_table, fitting.cfg.train.batch)
     run, progress, total = fitting.run, fitting.progress, per_epoch * phase.epochs
 
     class Watch(keras.callbacks.Callback):

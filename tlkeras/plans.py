@@ -130,8 +130,9 @@ def apply(network: Network, plan: PhasePlan) -> None:
         )
 
 
-def optimizer(network: Network, plan: PhasePlan, steps: int):
-    """The optimizer of a phase of `steps` steps: one per learning-rate factor, behind Keras' MultiOptimizer.
+def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1):
+    """The optimizer of a phase of `steps` updates: one per learning-rate factor, behind Keras' MultiOptimizer. It
+    moves weights after every `accumulate` calls, by the mean of their gradients.
 
     Each has its own schedule, so that decoupled weight decay scales with the block's rate too.
     """
@@ -153,13 +154,15 @@ def optimizer(network: Network, plan: PhasePlan, steps: int):
             "weight_decay": phase.weight_decay or None,
             "clipnorm": None,
             "global_clipnorm": phase.clip_norm,
+            "gradient_accumulation_steps": accumulate if accumulate > 1 else None,
         }
         if phase.optimizer == "adamw":
             settings["weight_decay"] = phase.weight_decay
         if phase.optimizer == "sgd":
             settings |= {"momentum": 0.9, "nesterov": True}
         one = type(one).from_config(settings)
-        one.learning_rate = schedule(phase.schedule, phase.learning_rate * factor, steps, round(phase.warmup * steps))
+        peak, warmup = phase.learning_rate * factor, round(phase.warmup * steps)
+        one.learning_rate = schedule(phase.schedule, peak, steps, warmup, accumulate)
         one.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embedding"])
         made["|".join(map(re.escape, paths))] = one
     if len(made) == 1:
@@ -167,7 +170,7 @@ def optimizer(network: Network, plan: PhasePlan, steps: int):
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(next(iter(made.values())), made))
 
 
-def schedule(kind: str, peak: float, steps: int, warmup: int):
+def schedule(kind: str, peak: float, steps: int, warmup: int, accumulate: int = 1):
     """A learning rate that rises linearly over `warmup` steps to `peak`, then stays ('constant') or falls to 0
     at `steps` along a line ('linear') or half a cosine ('cosine', Loshchilov & Hutter 2017, arXiv:1608.03983)."""
     import keras
@@ -175,7 +178,8 @@ def schedule(kind: str, peak: float, steps: int, warmup: int):
 
     class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
-            step = ops.cast(step, "float32")
+            # Keras counts calls here, not updates (3.15; tests/test_steps.py).
+            step = ops.cast(step // accumulate, "float32")
             gone = ops.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
             fall = {"constant": ops.ones_like(gone), "linear": 1 - gone, "cosine": 0.5 * (1 + ops.cos(math.pi * gone))}[
                 kind

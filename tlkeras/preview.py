@@ -54,7 +54,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     facts = {
         p.name: {
             "epochs": p.epochs,
-            "steps": p.epochs * math.ceil(left / cfg.train.batch),
+            "steps": p.epochs * math.ceil(left / cfg.train.usual_batch),
             "optimizer": p.optimizer,
             "schedule": p.schedule,
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held)),

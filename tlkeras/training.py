@@ -98,6 +98,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         cfg,
         run,
         net,
+        (used, precision),
         task,
         options,
         held.table(rows, targets, weights),

@@ -181,15 +181,35 @@ class Train(Section):
         description="Phases by the size of the data: fine_tune (head, then the blocks too) or head. Ignored when phases are given.",
     )
     phases: list[Phase] | None = Field(None, min_length=1, description="What is trained, in order. None: by recipe.")
-    batch: Count = Field(32, description="Samples per step.")
+    batch: Count | Literal["auto"] = Field(
+        32,
+        description="Samples per update; auto: the largest power of two up to 256 that fits and leaves 10 updates an epoch.",
+    )
+    accumulate: Count | Literal["auto"] = Field(
+        "auto",
+        description="Parts into which a batch is cut, their gradients added up; auto: as few as memory asks for.",
+    )
     seed: Seed = Field(0, description="Seeds initial weights, order, augmentation and dropout.")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="auto: mixed where the hardware is good at it."
     )
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="gpu: fail where there is none.")
-    xla: Literal["auto", "on", "off"] = Field("auto", description="Compile with XLA; auto: on a GPU.")
+    xla: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compile with XLA; auto: on a GPU where a few steps show that it is faster."
+    )
     tensorboard: bool = Field(False, description="Write TensorBoard event files into the run.")
     keep_checkpoints: Count = Field(2, description="Checkpoints kept to resume from.")
+
+    @property
+    def usual_batch(self) -> int:
+        """What recipes and plans reckon with before `auto` is known."""
+        return 32 if self.batch == "auto" else self.batch
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if "auto" not in (self.batch, self.accumulate) and self.batch % self.accumulate:
+            raise ValueError(f"accumulate must divide batch; received {self.accumulate} and {self.batch}")
+        return self
 
     @model_validator(mode="after")
     def _phase_names(self):

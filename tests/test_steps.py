@@ -1,0 +1,97 @@
+"""The training step: a batch in parts gives the weights of a whole one, `auto` fits the machine, measuring leaves no trace.
+
+pytest tests/test_steps.py
+"""
+
+import numpy as np
+import pytest
+
+import tlkeras
+from tlkeras import errors, steps
+from tlkeras.run import read_json
+
+PHASE = {
+    "name": "top",
+    "train": ["head", "blocks[-1:]"],
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "layer_decay": 0.5,
+    "optimizer": "sgd",
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "cache"))
+
+
+def weights(run) -> list[np.ndarray]:
+    from tlkeras.evaluation import open_trained
+
+    return [v.numpy() for v in open_trained(run.folder).network.model.weights]
+
+
+@pytest.mark.parametrize("store", ["auto", "off"])
+def test_a_batch_in_parts_gives_the_weights_of_a_whole_one(write_config, tmp_path, store):
+    """With the rates of two blocks behind one optimizer each. 24 training samples make three whole batches."""
+    sections = {
+        "task": {"name": "image-classification", "dropout": 0.0},
+        "data": {"path": str(tmp_path / "data"), "val": 0.25, "test": 0.0},
+        "prefix": {"store": store},
+    }
+    from conftest import write_classes
+
+    write_classes(tmp_path / "data", each=11)
+    whole = write_config("whole.yaml", train={"batch": 8, "accumulate": 1, "phases": [PHASE]}, **sections)
+    cut = write_config("parts.yaml", train={"batch": 8, "accumulate": 4, "phases": [PHASE]}, **sections)
+    a, b = (tlkeras.train(c, tmp_path / c.stem, quiet=True) for c in (whole, cut))
+    assert read_json(a.manifest)["data"]["splits"]["train"] == 24
+    assert read_json(b.plan)["steps"] == {"batch": 8, "parts": {"top": 4}}
+    for x, y in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_must_divide_the_batch(write_config, tmp_path):
+    with pytest.raises(errors.ConfigError, match="accumulate must divide batch; received 3 and 8"):
+        tlkeras.train(
+            write_config(train={"batch": 8, "accumulate": 3, "phases": [PHASE]}), tmp_path / "run", quiet=True
+        )
+
+
+def test_batch_auto_leaves_updates_and_is_kept_for_resuming(write_config, tmp_path):
+    run = tlkeras.train(write_config(train={"batch": "auto", "phases": [PHASE]}), tmp_path / "run", quiet=True)
+    assert read_json(run.plan)["steps"] == {"batch": 8, "parts": {"top": 1}}
+
+
+def test_auto_takes_what_fits_and_cuts_what_does_not():
+    import keras
+
+    small = keras.Sequential([keras.Input((32,)), keras.layers.Dense(4)])
+    small = keras.Model(small.inputs, small.outputs)
+    assert steps.activation_bytes(small, 4) == 2 * 4 * (32 + 4)
+    assert steps.size("auto", small, 100_000, "float32") == 256
+    assert steps.size("auto", small, 500, "float32") == 32
+    assert steps.size(48, small, 500, "float32") == 48
+    assert steps.parts(48, small, "float32") == 1
+    image = keras.Input((8192, 8192, 3))
+    huge = keras.Model(image, keras.layers.Conv2D(512, 3)(image))  # 0.3 TB a sample; it is never run
+    assert steps.fitting(huge, "float32") == 0
+    assert steps.parts(48, huge, "float32") == 48
+
+
+def test_measuring_xla_leaves_weights_and_optimizer_as_they_were():
+    import keras
+
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(64, 3, activation="relu")(image)
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    before = [v.numpy().copy() for v in model.variables]
+
+    def compiled(jit):
+        model.compile(keras.optimizers.Adam(0.1), "mse", jit_compile=jit)
+        return model
+
+    batch = np.ones((8, 32, 32, 3), "float32"), np.ones((8, 3), "float32"), np.ones(8, "float32")
+    assert steps.xla_pays(compiled, batch) in (True, False)
+    assert all((v.numpy() == b).all() for v, b in zip(model.variables, before, strict=True))
+    assert int(model.optimizer.iterations) == 0

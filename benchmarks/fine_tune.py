@@ -8,8 +8,8 @@ the batch. 'last': the head and about the last quarter of the backbone's blocks,
 inference mode in what is frozen. The layers are the same in all three, as the number of trained parameters shows,
 but for ResNet50: timm's has no biases, and about 6 % more to compute, for its 3 x 3 convolutions take the strides.
 Each is a fresh process. Images/s are those of the median epoch after the first, for tlkeras without the checkpoint
-that ends it; 'in all' is the time from after the imports until training has ended, where tlkeras also scans and
-splits the files, writes checkpoints, audits the weights and saves the model.
+that ends it and without what it computes once before the first; 'in all' is the time from after the imports until
+training has ended, with both, where tlkeras also scans and splits the files, audits the weights and saves the model.
 Targets: 'all' no slower than either; 'last' at least three times as fast as either.
 """
 

@@ -79,6 +79,35 @@ def test_auto_takes_what_fits_and_cuts_what_does_not():
     assert steps.parts(48, huge, "float32") == 48
 
 
+@pytest.mark.parametrize("store", ["auto", "off"])
+def test_activations_computed_again_give_the_same_weights(write_config, tmp_path, store):
+    train = {"batch": 8, "phases": [{**PHASE, "train": "all"}, {**PHASE, "name": "again", "batchnorm": "train"}]}
+    runs = [
+        tlkeras.train(
+            write_config(f"{remat}.yaml", train={**train, "remat": remat}, prefix={"store": store}),
+            tmp_path / remat,
+            quiet=True,
+        )
+        for remat in ("off", "on")
+    ]
+    for x, y in zip(*map(weights, runs), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_stages_hold_every_layer_once_and_those_that_draw_are_run_once(write_config):
+    import keras
+
+    from tlkeras import configure, network, prefix
+
+    cfg, _ = configure.load(write_config())
+    net = network.build(cfg, {"classes": ["a", "b", "c"], "multi_label": False, "threshold": 0.5})
+    model = prefix.rematerialised(net.model, net)
+    held = [x for stage in model.stages for x in stage.layers if not isinstance(x, keras.layers.InputLayer)]
+    assert len(held) == len(set(map(id, held))) == len(net.model.layers) - 1
+    x = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(model(x), net.model(x), rtol=1e-5, atol=1e-6)
+
+
 def test_measuring_xla_leaves_weights_and_optimizer_as_they_were():
     import keras
 

@@ -72,15 +72,22 @@ class Fitting:
         features = self._features(index, resumed and resumed[0].get("stored"))
         batch, parts = self._batch(index)
         per_epoch = pipeline.steps(self.train_table, batch)
-        trained = self.cuts[index].suffix if features else prefix.whole(self.cuts[index], self.net)
+        cut = self.cuts[index]
+        suffix = prefix.rematerialised(cut.suffix, self.net) if self._remat(parts) else cut.suffix
+        trained = suffix if features else prefix.whole(cut, suffix, model.name)
 
-        def streams(first):
+        def stream(first):
             if features:
-                stream = features.training(self.train_table, batch, seed, first, phase.epochs)
-                return stream, features.held_out(self.val_table, batch)
-            args = self.net.pixels, batch
-            stream = pipeline.training(self.train_table, *args, seed, first, phase.epochs, self.cfg.augment)
-            return stream, pipeline.held_out(self.val_table, *args)
+                return features.training(self.train_table, batch, seed, first, phase.epochs)
+            args = self.net.pixels, batch, seed, first, phase.epochs
+            return pipeline.training(self.train_table, *args, self.cfg.augment)
+
+        def held_out():
+            if not len(self.val_table):
+                return None
+            if features:
+                return features.held_out(self.val_table, batch)
+            return pipeline.held_out(self.val_table, self.net.pixels, batch)
 
         def compiled(jit):
             trained.compile(
@@ -92,7 +99,7 @@ class Fitting:
             )
             return trained
 
-        compiled(self._xla(compiled, streams))
+        compiled(self._xla(compiled, stream))
         trained.optimizer.build(trained.trainable_variables)
         before = plans.digests(self.net)
         epoch, best = 0, None
@@ -108,13 +115,12 @@ class Fitting:
         done = best and phase.early_stopping and epoch - 1 - best["epoch"] >= phase.early_stopping.patience
         if epoch < phase.epochs and not done:
             with data.changed_files():
-                stream, val = streams(epoch)
                 trained.fit(
-                    stream,
+                    stream(epoch),
                     steps_per_epoch=per_epoch,
                     initial_epoch=epoch,
                     epochs=phase.epochs,
-                    validation_data=val if len(self.val_table) else None,
+                    validation_data=held_out(),
                     callbacks=watch.callbacks(),
                     shuffle=False,
                     verbose=0,
@@ -166,12 +172,16 @@ class Fitting:
         write_json(self.run.plan, plan)
         return batch // parts[name], parts[name]
 
-    def _xla(self, compiled, streams) -> bool:
+    def _remat(self, parts: int) -> bool:
+        asked = self.cfg.train.remat
+        return asked == "on" or (asked == "auto" and self.cfg.train.accumulate == "auto" and parts > 1)
+
+    def _xla(self, compiled, stream) -> bool:
         """Whether to compile with XLA. On a CPU it is 6 to 18 times slower for convolutions (docs/log.md)."""
         asked = self.cfg.train.xla
         if asked != "auto" or self.device != "gpu":
             return asked == "on"
-        return steps.xla_pays(compiled, next(iter(streams(0)[0])))
+        return steps.xla_pays(compiled, next(iter(stream(0))))
 
     def _save(self, index: int, epoch: int | None, arrays: dict, best) -> None:
         state = {"history": self.history, "audits": self.audits, "best": best, "stored": self.stored}

@@ -189,6 +189,10 @@ class Train(Section):
         "auto",
         description="Parts into which a batch is cut, their gradients added up; auto: as few as memory asks for.",
     )
+    remat: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Compute activations again for the gradient instead of keeping them; auto: when memory is short.",
+    )
     seed: Seed = Field(0, description="Seeds initial weights, order, augmentation and dropout.")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="auto: mixed where the hardware is good at it."

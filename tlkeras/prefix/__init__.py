@@ -6,5 +6,18 @@
 
 from tlkeras.prefix.cut import Cut, cuts, whole
 from tlkeras.prefix.features import Choice, Features, Job, outlook, passes, prepare, shared
+from tlkeras.prefix.remat import rematerialised
 
-__all__ = ["Choice", "Cut", "Features", "Job", "cuts", "outlook", "passes", "prepare", "shared", "whole"]
+__all__ = [
+    "Choice",
+    "Cut",
+    "Features",
+    "Job",
+    "cuts",
+    "outlook",
+    "passes",
+    "prepare",
+    "rematerialised",
+    "shared",
+    "whole",
+]

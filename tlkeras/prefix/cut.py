@@ -66,26 +66,26 @@ def cuts(network, phase_plans: list) -> list[Cut]:
     """The cut of every phase, all in one graph, so that one forward pass can give the tensors of several."""
     import keras
 
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in network.model.inputs]
-    nodes, outputs = _nodes(network.model, inputs)
+    inputs, nodes, outputs = graph(network.model)
     made = []
     for plan in phase_plans:
         plans.apply(network, plan)
         roots = {id(layer) for row in plan.blocks if row.trained for layer in network.blocks[row.block] if _acts(layer)}
         held = _below(nodes, roots)
-        crossing = _cheapest(nodes, held, inputs, outputs)
+        tensors = _cheapest(nodes, held, inputs, outputs)
         kept = any(nodes[n].operation.weights for n in held if hasattr(nodes[n].operation, "weights"))
-        ends = crossing if len(crossing) > 1 else crossing[0]
+        ends = tensors if len(tensors) > 1 else tensors[0]
         below, above = (keras.Model(inputs, ends), keras.Model(ends, outputs[0])) if kept else (None, network.model)
-        text = json.dumps([[nodes[n].text for n in sorted(held)], [_number(nodes, inputs, t) for t in crossing]])
-        made.append(Cut(crossing, below, above, frozenset(held if kept else ()), text))
+        text = json.dumps([[nodes[n].text for n in sorted(held)], [_number(nodes, inputs, t) for t in tensors]])
+        made.append(Cut(tensors, below, above, frozenset(held if kept else ()), text))
     return made
 
 
-def _nodes(model, inputs):
-    """The graph as a list in order of execution, and its outputs."""
+def graph(model):
+    """A functional model's graph on new inputs: (inputs, nodes in an order of execution, outputs)."""
     import keras
 
+    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
     nodes: list[_Node] = []
     numbers = {id(x): f"input{i}" for i, x in enumerate(inputs)}
 
@@ -100,7 +100,7 @@ def _nodes(model, inputs):
         nodes.append(_Node(operation, tuple(flat), tuple(outputs), text))
         return result
 
-    return nodes, blocks.walk(model, _like(model, inputs), call)
+    return inputs, nodes, blocks.walk(model, _like(model, inputs), call)
 
 
 def _like(model, inputs):
@@ -140,7 +140,7 @@ def _below(nodes: list[_Node], roots: set) -> set:
     return held
 
 
-def _crossing(nodes, held, inputs, outputs) -> list:
+def crossing(nodes, held, inputs, outputs) -> list:
     """The tensors that are made below and used above, in order, each once."""
     above = {id(x) for n, node in enumerate(nodes) if n not in held for x in node.inputs} | set(map(id, outputs))
     below = [*inputs, *(x for n in sorted(held) for x in nodes[n].outputs)]
@@ -164,7 +164,7 @@ def _cheapest(nodes, held: set, inputs, outputs) -> list:
         random = any("seed_generator" in v.path for v in getattr(operation, "variables", ()))
         return (norm or not getattr(operation, "weights", ())) and not random
 
-    crossing = _crossing(nodes, held, inputs, outputs)
+    best = crossing(nodes, held, inputs, outputs)
     while True:
         ends = [
             n
@@ -172,12 +172,12 @@ def _cheapest(nodes, held: set, inputs, outputs) -> list:
             if light(nodes[n])
             and not any(id(x) in set(map(id, nodes[n].outputs)) for m in held for x in nodes[m].inputs)
         ]
-        moves = [(size(found := _crossing(nodes, held - {n}, inputs, outputs)), n, found) for n in ends]
-        best = min(moves, key=lambda m: m[:2], default=None)
-        if best is None or best[0] >= size(crossing):
-            return crossing
-        held.discard(best[1])
-        crossing = best[2]
+        moves = [(size(found := crossing(nodes, held - {n}, inputs, outputs)), n, found) for n in ends]
+        least, n, found = min(moves, key=lambda m: m[:2], default=(None, None, None))
+        if least is None or least >= size(best):
+            return best
+        held.discard(n)
+        best = found
 
 
 def _number(nodes, inputs, tensor) -> str:
@@ -188,18 +188,18 @@ def _number(nodes, inputs, tensor) -> str:
     return next(f"{n}.{i}" for n, node in enumerate(nodes) for i, x in enumerate(node.outputs) if x is tensor)
 
 
-def whole(cut: Cut, network):
-    """The network as a phase trains it when nothing is stored: below the cut in inference mode, above it as Keras
-    does. Its variables are the network's own."""
+def whole(cut: Cut, suffix, name: str):
+    """The network as a phase trains it when nothing is stored: below the cut in inference mode, above it `suffix`, in
+    which training changes what it changes. Its variables are the network's own."""
     import keras
 
     if cut.prefix is None:
-        return network.model
+        return suffix
 
     class Whole(keras.Model):
         def __init__(self):
-            super().__init__(name=network.model.name)
-            self.prefix, self.suffix = cut.prefix, cut.suffix
+            super().__init__(name=name)
+            self.prefix, self.suffix = cut.prefix, suffix
 
         def call(self, x, training=None):
             return self.suffix(self.prefix(x, training=False), training=training)

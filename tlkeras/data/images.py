@@ -13,15 +13,44 @@ from tlkeras.backbones import Pixels
 
 
 def load(contents, pixels: Pixels, size: tuple[int, int] | None = None):
-    """An image file at a backbone's size: scalar string tensor -> uint8 (height, width, 3). See decode and resize.
+    """An image file at a backbone's size: scalar string tensor -> uint8 (height, width, 3).
 
-    A large JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that still holds the size asked for.
+    As `resize(decode(...))`, but fast: a JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that still
+    holds the size asked for, and what then shrinks to no less than half is interpolated without a further filter:
+    at such factors no pixel is left out. What that does to accuracy: docs/log.md.
     """
+    import tensorflow as tf
+
     height, width = size or pixels.size
     part = pixels.crop or 1.0
+    outer = int(height / part), int(width / part)
     # 'nearest' takes pixels as they are and wants the true ones.
-    least = None if pixels.interpolation == "nearest" else (int(height / part), int(width / part))
-    return resize(decode(contents, least), pixels, size)
+    image = decode(contents, None if pixels.interpolation == "nearest" else outer)
+    if pixels.interpolation not in (("bilinear", "bicubic") if pixels.crop is None else ("bilinear",)):
+        return resize(image, pixels, size)
+    with tf.device("CPU:0"):
+        sides, whole = tf.cast(tf.shape(image)[:2], tf.float64), tf.constant(outer, tf.float64)
+        if pixels.crop is not None:
+            sides, whole, _ = _centre(image, height, width, pixels.crop)
+        shrinks_little = tf.reduce_all(sides <= 2 * whole) & tf.reduce_all(sides >= whole)
+        return tf.cond(
+            shrinks_little, lambda: _interpolate(image, height, width, pixels), lambda: resize(image, pixels, size)
+        )
+
+
+def _interpolate(image, height, width, pixels):
+    """`resize` by interpolation alone, for images that do not grow and shrink to no less than half."""
+    import tensorflow as tf
+
+    if pixels.crop is None:
+        found = tf.image.resize(image, (height, width), method=pixels.interpolation)
+    else:
+        sides, outer, offset = _centre(image, height, width, pixels.crop)
+        # Where the first and the last row and column of the result lie among the image's, as parts of its last one.
+        ends = [(i + 0.5) * sides / outer - 0.5 for i in (offset, offset + (height - 1, width - 1))]
+        box = tf.cast(tf.concat(ends, 0) / tf.tile(tf.maximum(sides - 1, 1), [2]), tf.float32)
+        found = tf.image.crop_and_resize(image[None], box[None], [0], (height, width))[0]
+    return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(found), 0, 255), tf.uint8), (height, width, 3))
 
 
 def decode(contents, least: tuple[int, int] | None = None):
@@ -88,26 +117,32 @@ def _resize_and_crop(image, height, width, crop, interpolation):
     """Computes the centre alone: resizing 1 x 100,000 pixels to a shorter side of 256 first would take 79 GB."""
     import tensorflow as tf
 
-    inner = tf.constant((height, width), tf.float64)
-    shape = tf.cast(tf.shape(image)[:2], tf.float64)
-    factor = tf.reduce_max(tf.constant((int(height / crop), int(width / crop)), tf.float64) / shape)
-    # The epsilon keeps 256.0 from becoming 255 by the rounding of a quotient.
-    outer = tf.maximum(tf.floor(shape * factor + 1e-6), inner)
-    offset = (outer - inner) // 2
+    sides, outer, offset = _centre(image, height, width, crop)
     kernels = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos3": "lanczos3"}
     if interpolation in kernels:
         return tf.raw_ops.ScaleAndTranslate(
             images=image[None],
             size=(height, width),
-            scale=tf.cast(outer / shape, tf.float32),
+            scale=tf.cast(outer / sides, tf.float32),
             translation=tf.cast(-offset, tf.float32),
             kernel_type=kernels[interpolation],
             antialias=True,
         )[0]
     # 'nearest' and 'area' have no such op: cut the pixels under the centre out first.
-    start = tf.cast(tf.floor(offset * shape / outer), tf.int32)
-    stop = tf.cast(tf.math.ceil((offset + inner) * shape / outer), tf.int32)
+    start = tf.cast(tf.floor(offset * sides / outer), tf.int32)
+    stop = tf.cast(tf.math.ceil((offset + (height, width)) * sides / outer), tf.int32)
     return tf.image.resize(image[start[0] : stop[0], start[1] : stop[1]], (height, width), method=interpolation)
+
+
+def _centre(image, height, width, crop):
+    """(sides of the image, sides of the resized whole, first row and column of its centre), float64 pairs."""
+    import tensorflow as tf
+
+    sides = tf.cast(tf.shape(image)[:2], tf.float64)
+    factor = tf.reduce_max(tf.constant((int(height / crop), int(width / crop)), tf.float64) / sides)
+    # The epsilon keeps 256.0 from becoming 255 by the rounding of a quotient.
+    outer = tf.maximum(tf.floor(sides * factor + 1e-6), tf.constant((height, width), tf.float64))
+    return sides, outer, (outer - (height, width)) // 2
 
 
 def normalise(x, pixels: Pixels):

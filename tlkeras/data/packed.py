@@ -3,6 +3,8 @@
 Several numbers are taken from one slice, because at this size the number of ops is the cost.
 """
 
+import functools
+
 MAX_PIXELS = 50_000_000
 PADDING = 64  # zero bytes behind the file, so that a header cut short reads as zeros
 
@@ -34,11 +36,13 @@ def numbers(data, position, *layout, big=False):
     return tf.unstack(tf.linalg.matvec(weights, block), num=len(layout))
 
 
+@functools.cache
 def separate(function):
     """A function that is called and never inlined into the graph around it.
 
     Inlined, the ops of the branches that a file does not take are passed through one by one: 1,500 of them for
-    the formats that it is not of, which costs a small JPEG as much as its decoding.
+    the formats that it is not of, which costs a small JPEG as much as its decoding. One of each, so that several
+    graphs trace it once.
     """
     import tensorflow as tf
 

@@ -72,7 +72,7 @@ class Features:
             view = tf.gather(rows, e % len(self.train))
             return pipeline.order(len(table), seed, e).batch(batch).map(lambda i: one(tf.gather(view, i), i))
 
-        return tf.data.Dataset.range(first, epochs).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+        return pipeline.steady(tf.data.Dataset.range(first, epochs).flat_map(epoch))
 
     def held_out(self, table: pipeline.Table, batch: int):
         """As pipeline.held_out, with the stored tensors in place of the pixels."""
@@ -80,7 +80,7 @@ class Features:
 
         rows, one = tf.constant(self.val), self._batch(table)
         order = tf.data.Dataset.range(len(table)).batch(batch)
-        return order.map(lambda i: one(tf.gather(rows, i), i)).prefetch(tf.data.AUTOTUNE)
+        return pipeline.steady(order.map(lambda i: one(tf.gather(rows, i), i)))
 
     def _batch(self, table: pipeline.Table):
         import tensorflow as tf
@@ -314,5 +314,4 @@ def _samples(job: Job, missing: list, batch: int):
 
     numbers = np.array([(where[h], v) for h, v in missing], np.int64).reshape(-1, 2)
     rows = tf.data.Dataset.from_tensor_slices((numbers[:, 0], numbers[:, 1]))
-    images = rows.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return images.batch(batch).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    return pipeline.steady(pipeline.mapped(rows, one).batch(batch)).as_numpy_iterator()

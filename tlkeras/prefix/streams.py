@@ -9,7 +9,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import math
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras.data.parallel import in_order
+from tlkeras.data.pipeline import cores
 
 # A GraphDef with constants must stay below 2 GB, and TensorFlow folds a second copy of them.
 MOST_CONSTANTS = 1_000_000_000
@@ -59,59 +59,55 @@ def open_stream(model, dtype: str, finish: Callable = tuple, batch: int | None =
 
     gpu = bool(tf.config.get_visible_devices("GPU"))
     batch = batch or (64 if gpu else 8)
-    forward = _forward(model, dtype, finish, batch)
     if gpu or sum(math.prod(v.shape) for v in model.weights) * 4 > MOST_CONSTANTS:
-        return Stream("tensorflow", batch, 1, lambda x: [y.numpy() for y in forward(tf.constant(x))])
-    graph, feed, fetches = _with_constants(model, dtype, finish, batch)
+        forward = _traced(model, dtype, finish, batch, constants=False)
+        return Stream(f"tensorflow {tf.__version__}", batch, 1, lambda x: [y.numpy() for y in forward(tf.constant(x))])
+    forward = _traced(model, dtype, finish, batch, constants=True)
+    graph, feed, fetches = _graph(forward)
     if importlib.util.find_spec("openvino") and all(x.compute_dtype == "float32" for x in model.layers):
         with contextlib.suppress(RuntimeError):  # what OpenVINO raises for an operation that it does not know
             call = _openvino(graph, feed, fetches)
             if _agree(call, forward, feed):
-                return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, _cores(), call)
+                return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
     settings = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=1, inter_op_parallelism_threads=_cores(), use_per_session_threads=True
+        intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores(), use_per_session_threads=True
     )
     session = tf.compat.v1.Session(graph=graph, config=settings)
-    return Stream(f"tensorflow {tf.__version__}", batch, _cores(), session.make_callable(list(fetches), [feed]))
+    return Stream(f"tensorflow {tf.__version__}", batch, cores(), session.make_callable(list(fetches), [feed]))
 
 
-def _forward(model, dtype, finish, batch):
-    """The model as a function of one batch."""
+def _traced(model, dtype: str, finish, batch: int, constants: bool):
+    """The model as a concrete function of one batch; with `constants` its weights are part of the graph."""
     import tensorflow as tf
 
     spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), dtype)
+    held = [[v.numpy() for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
 
     @tf.function(input_signature=[spec], autograph=False)
     def forward(x):
-        return finish(_listed(model(tf.cast(x, model.inputs[0].dtype), training=False)))
+        x = tf.cast(x, model.inputs[0].dtype)
+        if constants:
+            outputs, _ = model.stateless_call(*([tf.constant(a) for a in group] for group in held), x, training=False)
+        else:
+            outputs = model(x, training=False)
+        return [tf.identity(y) for y in finish(outputs if isinstance(outputs, list | tuple) else [outputs])]
 
-    return forward
+    return forward.get_concrete_function()
 
 
-def _with_constants(model, dtype, finish, batch):
-    """The model as a graph of its own whose weights are constants: (graph, input, outputs)."""
+def _graph(concrete):
+    """A concrete function as a graph of its own: (graph, input, outputs)."""
     import tensorflow as tf
 
-    spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), dtype)
-    trained = [v.numpy() for v in model.trainable_variables]
-    others = [v.numpy() for v in model.non_trainable_variables]
-
-    @tf.function(input_signature=[spec], autograph=False)
-    def forward(x):
-        weights, rest = ([tf.constant(a) for a in arrays] for arrays in (trained, others))
-        outputs, _ = model.stateless_call(weights, rest, tf.cast(x, model.inputs[0].dtype), training=False)
-        return [tf.identity(y) for y in finish(_listed(outputs))]
-
-    concrete = forward.get_concrete_function()
+    spec, captured = concrete.inputs[0], [x.numpy() for x in concrete.captured_inputs]
     graph = tf.Graph()
     with graph.as_default():
-        feed = tf.compat.v1.placeholder(dtype, spec.shape, "samples")
+        feed = tf.compat.v1.placeholder(spec.dtype, spec.shape, "samples")
         # Tensors that a layer keeps outside its weights (Normalization's mean) come in as further inputs.
-        given = [feed, *(tf.constant(x.numpy()) for x in concrete.captured_inputs)]
-        names = [x.name for x in concrete.inputs]
+        given = [feed, *map(tf.constant, captured)]
         fetches = tf.graph_util.import_graph_def(
             concrete.graph.as_graph_def(),
-            input_map=dict(zip(names, given, strict=True)),
+            input_map=dict(zip([x.name for x in concrete.inputs], given, strict=True)),
             return_elements=[y.name for y in concrete.outputs],
             name="",
         )
@@ -127,8 +123,9 @@ def _openvino(graph, feed, fetches):
         path = Path(folder) / "graph.pb"
         path.write_bytes(graph.as_graph_def().SerializeToString())
         read = core.read_model(path)
-        # Outputs are named, since every unused end of the graph comes out as one too.
-        model = openvino.Model([read.output(y.name) for y in fetches], read.get_parameters())
+        # Inputs and outputs are named, since what the graph holds besides counts as one too.
+        given = [p for p in read.get_parameters() if p.get_friendly_name() == feed.name]
+        model = openvino.Model([read.output(y.name) for y in fetches], given)
         model.reshape(list(feed.shape))
         compiled = core.compile_model(
             model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
@@ -151,11 +148,3 @@ def _agree(call, forward, feed) -> bool:
     noise = np.random.default_rng(0).integers(0, 255, feed.shape).astype(feed.dtype.as_numpy_dtype)
     pairs = zip(call(noise), forward(tf.constant(noise)), strict=True)
     return all(np.abs(a - b.numpy()).max() <= 1e-4 * (1 + np.abs(a).max()) for a, b in pairs)
-
-
-def _listed(outputs) -> list:
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

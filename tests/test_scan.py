@@ -296,7 +296,7 @@ def test_a_second_scan_reads_no_file_again(tmp_path, monkeypatch):
     paths = list(hostile.write(data, ["colour.jpg", "half.jpg", "long.png", "one-pixel.png", "page.jpg"]).values())
     _make_older(paths)
     first = scan.scan(paths, cache=cache)
-    monkeypatch.setattr("tlkeras.data.examine._examine_contents", lambda *_: pytest.fail("a file was read again"))
+    monkeypatch.setattr("tlkeras.data.examine._read", lambda *_: pytest.fail("a file was read again"))
     second = scan.scan(paths, cache=cache)
     assert second == first and second.bad == first.bad
 

@@ -61,6 +61,14 @@ def source(config, record: Backbone) -> str | None:
     return next(iter(record.sources))
 
 
+def contract(config, offline: bool = False) -> Pixels:
+    """What the backbone of a config reads, with the size and the way of resizing that the config asks for."""
+    record = entry(config, offline)
+    pixels = record.pixels or _preset_pixels(record, source(config, record), offline)
+    size = (config.backbone.size,) * 2 if config.backbone.size else pixels.size
+    return replace(pixels, size=size, crop=(pixels.crop or 1.0) if config.backbone.resize == "crop" else None)
+
+
 def build(config, answer: dict, precision: str = "float32", offline: bool = False) -> Network:
     """Builds the network of a config, with the backbone's pretrained weights in it.
 
@@ -68,10 +76,7 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
         ModelError, MachineError: when the weights cannot be had.
     """
     record = entry(config, offline)
-    wanted = source(config, record)
-    pixels = record.pixels or _preset_pixels(record, wanted, offline)
-    size = (config.backbone.size,) * 2 if config.backbone.size else pixels.size
-    pixels = replace(pixels, size=size, crop=(pixels.crop or 1.0) if config.backbone.resize == "crop" else None)
+    wanted, pixels = source(config, record), contract(config, offline)
     with dtype_policy(precision):
         base = weights.load(record, wanted, pixels.size, offline=offline)
         return _assemble(config, answer, record, base, pixels, wanted)

@@ -67,10 +67,12 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
 
     # ------------------------------------------------------------------ data
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
+    # What every file is decoded for once is kept for training, unless that augments it.
+    pixels = None if cfg.augment.active else network.contract(cfg, offline)
     held = (
         data.reopen(run)
         if resume and run.splits.is_file()
-        else data.prepare(cfg, task, options, run, offline, progress)
+        else data.prepare(cfg, task, options, run, offline, progress, pixels)
     )
     rows = held.rows("train")
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)

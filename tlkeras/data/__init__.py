@@ -22,7 +22,8 @@ SPLITS = ("train", "val", "test")
 @dataclass(frozen=True)
 class Held:
     """Samples with everything known about them, one entry each: id, path, label as written, split, hash of the
-    bytes and the fingerprint that reading compares. `targets` (n, k) and `answer` are the task's."""
+    bytes and the fingerprint that reading compares. `targets` (n, k) and `answer` are the task's; `jpeg` and
+    `images` as in pipeline.Table."""
 
     ids: list[str]
     paths: list[str]
@@ -34,6 +35,8 @@ class Held:
     targets: np.ndarray
     answer: dict
     notes: dict
+    jpeg: bool = False
+    images: list | None = None
 
     def rows(self, split: str) -> np.ndarray:
         return np.array([i for i, s in enumerate(self.splits) if s == split], int)
@@ -43,7 +46,8 @@ class Held:
         as written, and 1 each."""
         targets = self.targets if targets is None else targets
         weights = np.ones(len(self.ids), np.float32) if weights is None else weights
-        return pipeline.Table(self.paths, targets, weights, self.fingerprints, self.hashes).keep(rows)
+        whole = pipeline.Table(self.paths, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
+        return whole.keep(rows)
 
     def summary(self) -> str:
         counts = Counter(self.splits)
@@ -64,21 +68,26 @@ class Held:
         }
 
 
-def prepare(cfg, task, options, run, offline: bool, progress) -> Held:
+def prepare(cfg, task, options, run, offline: bool, progress, pixels=None) -> Held:
     """Reads, checks and splits the data of a config; writes data_report.json and splits.parquet into the run.
+
+    With `pixels`, the input contract of a backbone, the pixels of files that are decoded are kept where they are few.
 
     Raises:
         DataError: with every bad file, unless `on_bad: skip`; for duplicates that leak or contradict.
     """
-    held = collect(cfg.data, task, options, progress, run=run, offline=offline)
+    held = collect(cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels)
     _write(held, run)
     return held
 
 
-def collect(section, task, options, progress, run=None, offline: bool = False, every_class: bool = True) -> Held:
+def collect(
+    section, task, options, progress, run=None, offline: bool = False, every_class: bool = True, pixels=None
+) -> Held:
     """`prepare` without a run to write into. `every_class` False allows classes without a sample."""
     samples = sources.read(section, offline)
-    found = scan_files(samples.paths, root=samples.root, follow_symlinks=section.follow_symlinks, progress=progress)
+    keep = pixels if pixels is not None and pipeline.fits(len(samples), pixels) else None
+    found = scan_files(samples.paths, samples.root, section.follow_symlinks, progress, keep)
     report = {
         "schema": 1,
         "found": len(samples),
@@ -142,7 +151,10 @@ def collect(section, task, options, progress, run=None, offline: bool = False, e
     prints = np.array([g.fingerprint for g in good], np.int64)
     facts = {"skipped": len(report["skipped"]), "ignored": sum(samples.ignored.values()), "near_duplicates": len(notes)}
     names = [scan.printed(i) for i in samples.ids]
-    return Held(names, samples.paths, samples.labels, split, samples.groups, hashes, prints, targets, answer, facts)
+    images = [found.images[p] for p in samples.paths] if all(p in found.images for p in samples.paths) else None
+    jpeg = all(g.format == "JPEG" for g in good)
+    own = samples.paths, samples.labels, split, samples.groups, hashes, prints, targets, answer
+    return Held(names, *own, facts, jpeg, images)
 
 
 def _named(strata, answer, n: int) -> list:
@@ -159,7 +171,7 @@ def _some_classes(task, samples, options, section):
     return padded[: len(samples)], answer
 
 
-def scan_files(paths, root=None, follow_symlinks: bool = False, progress=None) -> scan.Found:
+def scan_files(paths, root=None, follow_symlinks: bool = False, progress=None, keep=None) -> scan.Found:
     """Scans files, with what earlier scans found kept under the cache folder."""
     return scan.scan(
         paths,
@@ -167,6 +179,7 @@ def scan_files(paths, root=None, follow_symlinks: bool = False, progress=None) -
         follow_symlinks=follow_symlinks,
         cache=sources.cache_folder() / "scans.jsonl",
         progress=progress,
+        keep=keep,
     )
 
 
@@ -195,6 +208,7 @@ def reopen(run) -> Held:
         targets,
         answer,
         {},
+        all(rows.get("jpeg", [False])),
     )
 
 
@@ -209,6 +223,7 @@ def _write(held: Held, run) -> None:
         "split": held.splits,
         "sha256": held.hashes,
         "fingerprint": held.fingerprints,
+        "jpeg": [held.jpeg] * len(held.ids),
         "label": [json.dumps(x) for x in held.labels],
         "group": [None if g is None else str(g) for g in held.groups],
     }

@@ -1,5 +1,6 @@
 """What one file is: opened in a way that never blocks, its header read first, then decoded as training does it."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -20,7 +21,7 @@ MAX_BYTES = 400_000_000
 class File:
     """A file that can be used: what its bytes are and what the picture looks like.
 
-    `fingerprint` is what `images.fingerprint` gives for the bytes, `phash` 64 bits of the picture's coarse
+    `format` is the name of its format, `fingerprint` is what `images.fingerprint` gives for the bytes, `phash` 64 bits of the picture's coarse
     shape (None where it is plain), `notes` what is odd about it without being wrong.
     """
 
@@ -28,6 +29,7 @@ class File:
     bytes: int
     mtime_ns: int
     sha256: str
+    format: str
     fingerprint: int
     width: int
     height: int
@@ -53,8 +55,37 @@ class Finding:
         return self.reason if self.bytes is None else f"{self.reason} ({self.bytes:,} bytes)"
 
 
-def examine(path: str, refusal, known) -> File | Finding:
-    """What one file is. `known` is what an earlier scan found under this path, or None."""
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """A file whose header is good and whose bytes were read."""
+
+    path: str
+    status: os.stat_result
+    format: str
+    width: int
+    height: int
+    animated: bool
+    contents: bytes
+
+
+def examine(paths, refusal, known, keep=None, kept=None) -> list[File | Finding]:
+    """What each file is, in order.
+
+    Args:
+        known: what an earlier scan found, by absolute path.
+        keep: the input contract of a backbone; `kept(path, image)` is called with the pixels of every file that was
+            decoded. None: nothing is kept.
+    """
+    found: list = [
+        _opened(path, refusal, known.get(os.path.abspath(path)) if "\0" not in path else None) for path in paths
+    ]
+    waiting = [n for n, one in enumerate(found) if isinstance(one, _Raw)]
+    for n, result in zip(waiting, _judged([found[n] for n in waiting], keep, kept), strict=True):
+        found[n] = result
+    return found
+
+
+def _opened(path: str, refusal, known) -> File | Finding | _Raw:
     if "\0" in path:
         return Finding(path, "unreadable", "a file name without NUL was expected")
     try:
@@ -65,7 +96,7 @@ def examine(path: str, refusal, known) -> File | Finding:
                 return Finding(path, "not-regular", f"not a regular file but a {_sort_of_file(status.st_mode)}")
             if known is not None and (known.bytes, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
                 return replace(known, path=path)
-            return _examine_contents(path, file, status)
+            return _read(path, file, status)
     except FileNotFoundError:
         return Finding(path, "missing", "a link to nothing" if os.path.islink(path) else "no such file")
     except PermissionError:
@@ -75,7 +106,7 @@ def examine(path: str, refusal, known) -> File | Finding:
         return Finding(path, "unreadable", e.strerror or str(e))
 
 
-def _examine_contents(path: str, file, status) -> File | Finding:
+def _read(path: str, file, status) -> Finding | _Raw:
     """Header first, then every byte."""
 
     def finding(kind, reason):
@@ -88,7 +119,6 @@ def _examine_contents(path: str, file, status) -> File | Finding:
         return finding(*wrong)
     if status.st_size > MAX_BYTES:
         return finding("too-large", f"more than {MAX_BYTES:,} bytes")
-    name = signatures.format_of(head)
     header = _header(file)
     width, height, animated = header or (0, 0, False)
     if width * height > MAX_PIXELS:
@@ -97,26 +127,51 @@ def _examine_contents(path: str, file, status) -> File | Finding:
     contents = file.read()
     if header is None:
         return finding(*signatures.complaint(contents))
+    return _Raw(path, status, signatures.format_of(head), width, height, animated, contents)
+
+
+def _judged(raws: list[_Raw], keep, kept) -> list[File | Finding]:
+    """Decodes files: JPEGs together, which saves most of what a call costs; where one of them is damaged, and for
+    everything else, one by one."""
+    if not raws:
+        return []
     import tensorflow as tf  # here, so that a scan that decodes nothing takes no time for it
 
-    try:
-        fingerprint, turned, grey = (t.numpy() for t in _summary()(tf.constant(contents)))
-    except tf.errors.OpError as e:
-        return finding(*signatures.complaint(contents, e.message))
-    if turned > 4:
-        width, height = height, width
-    suffix = os.path.splitext(path)[1].lower()
+    seen: dict[int, list] = {}
+    jpegs = [n for n, raw in enumerate(raws) if raw.format == "JPEG"]
+    if len(jpegs) > 1:
+        with contextlib.suppress(tf.errors.OpError):
+            columns = _summaries(keep)(tf.constant([raws[n].contents for n in jpegs]))
+            seen = dict(zip(jpegs, zip(*(c.numpy() for c in columns), strict=True), strict=True))
+    found = []
+    for n, raw in enumerate(raws):
+        try:
+            one = seen.get(n) or [t.numpy() for t in _summary(raw.format == "JPEG", keep)(tf.constant(raw.contents))]
+        except tf.errors.OpError as e:
+            why = signatures.complaint(raw.contents, e.message)
+            found.append(Finding(raw.path, *why, raw.status.st_size, raw.status.st_mtime_ns))
+            continue
+        found.append(_file(raw, *one[:3]))
+        if keep is not None:
+            kept(raw.path, one[3])
+    return found
+
+
+def _file(raw: _Raw, fingerprint, turned, grey) -> File:
+    width, height = (raw.height, raw.width) if turned > 4 else (raw.width, raw.height)
+    suffix = os.path.splitext(raw.path)[1].lower()
     notes = {
-        f"{name} named {suffix}": signatures.SUFFIXES.get(suffix, name) != name,
-        "first of several frames used": animated,
+        f"{raw.format} named {suffix}": signatures.SUFFIXES.get(suffix, raw.format) != raw.format,
+        "first of several frames used": raw.animated,
         "longer than 100:1": max(height, width) > 100 * min(height, width),
         "turned upright by its EXIF orientation": turned > 1,
     }
     return File(
-        path,
-        status.st_size,
-        status.st_mtime_ns,
-        hashlib.sha256(contents).hexdigest(),
+        raw.path,
+        raw.status.st_size,
+        raw.status.st_mtime_ns,
+        hashlib.sha256(raw.contents).hexdigest(),
+        raw.format,
         int(fingerprint),
         width,
         height,
@@ -142,8 +197,8 @@ def _header(file) -> tuple[int, int, bool] | None:
 
 
 @functools.cache
-def _summary():
-    """Compiled: file contents -> (fingerprint, EXIF orientation, (32, 32) grey levels)."""
+def _summary(known_jpeg: bool, keep):
+    """Compiled: file contents -> (fingerprint, EXIF orientation, (32, 32) grey levels, pixels for `keep`)."""
     import tensorflow as tf
 
     from tlkeras.data import images, jpeg
@@ -151,13 +206,30 @@ def _summary():
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def summary(contents):
         with tf.device("CPU:0"):
-            # Every byte of a JPEG is read at any scale; the pixels are made at the smallest that still shows its shape.
-            image = images.decode(contents, (phash.SIZE, phash.SIZE))
+            # Every byte of a JPEG is read at any scale; the pixels are made at the smallest that will do.
+            least = (phash.SIZE, phash.SIZE) if keep is None else images.enough(keep)
+            image = images.decode(contents, least, known_jpeg)
             small = tf.image.resize(image, (phash.SIZE, phash.SIZE), antialias=True)
             grey = tf.tensordot(small, tf.constant([0.299, 0.587, 0.114]), 1)
-            return images.fingerprint(contents), jpeg.turned(contents), grey
+            turned = jpeg.turned(contents) if known_jpeg else tf.constant(1, tf.int64)
+            pixels = tf.zeros((), tf.uint8) if keep is None else images.fit(image, keep)
+            return images.fingerprint(contents), turned, grey, pixels
 
     return summary
+
+
+@functools.cache
+def _summaries(keep):
+    """As `_summary` of JPEGs, for several at a time."""
+    import tensorflow as tf
+
+    kinds = (tf.int64, tf.int64, tf.float32, tf.uint8)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
+    def summaries(contents):
+        return tf.map_fn(_summary(True, keep), contents, fn_output_signature=kinds, parallel_iterations=4)
+
+    return summaries
 
 
 def _sort_of_file(mode: int) -> str:

@@ -12,24 +12,36 @@ import functools
 from tlkeras.backbones import Pixels
 
 
-def load(contents, pixels: Pixels, size: tuple[int, int] | None = None):
+def load(contents, pixels: Pixels, size: tuple[int, int] | None = None, jpeg: bool = False):
     """An image file at a backbone's size: scalar string tensor -> uint8 (height, width, 3).
 
     As `resize(decode(...))`, but fast: a JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) that still
-    holds the size asked for, and what then shrinks to no less than half is interpolated without a further filter:
-    at such factors no pixel is left out. What that does to accuracy: docs/log.md.
+    holds the size asked for, and see `fit`. What that does to accuracy: docs/log.md.
+
+    Args:
+        jpeg: the file is known to be a JPEG; the graph is smaller then.
     """
+    return fit(decode(contents, enough(pixels, size), jpeg), pixels, size)
+
+
+def enough(pixels: Pixels, size: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """The (height, width) that an image may not be smaller than to be brought to a backbone's size; None: its own,
+    since 'nearest' takes pixels as they are and wants the true ones."""
+    height, width = size or pixels.size
+    part = pixels.crop or 1.0
+    return None if pixels.interpolation == "nearest" else (int(height / part), int(width / part))
+
+
+def fit(image, pixels: Pixels, size: tuple[int, int] | None = None):
+    """`resize`, but what shrinks to no less than half is interpolated without a further filter, which is several times
+    as fast: at such factors no pixel is left out."""
     import tensorflow as tf
 
     height, width = size or pixels.size
-    part = pixels.crop or 1.0
-    outer = int(height / part), int(width / part)
-    # 'nearest' takes pixels as they are and wants the true ones.
-    image = decode(contents, None if pixels.interpolation == "nearest" else outer)
     if pixels.interpolation not in (("bilinear", "bicubic") if pixels.crop is None else ("bilinear",)):
         return resize(image, pixels, size)
     with tf.device("CPU:0"):
-        sides, whole = tf.cast(tf.shape(image)[:2], tf.float64), tf.constant(outer, tf.float64)
+        sides, whole = tf.cast(tf.shape(image)[:2], tf.float64), tf.constant((height, width), tf.float64)
         if pixels.crop is not None:
             sides, whole, _ = _centre(image, height, width, pixels.crop)
         shrinks_little = tf.reduce_all(sides <= 2 * whole) & tf.reduce_all(sides >= whole)
@@ -53,7 +65,7 @@ def _interpolate(image, height, width, pixels):
     return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(found), 0, 255), tf.uint8), (height, width, 3))
 
 
-def decode(contents, least: tuple[int, int] | None = None):
+def decode(contents, least: tuple[int, int] | None = None, jpeg: bool = False):
     """Decodes an image file: scalar string tensor -> uint8 (height, width, 3), RGB, upright.
 
     The format is taken from the bytes. Alpha is composited over white, a JPEG's EXIF orientation is applied,
@@ -61,16 +73,17 @@ def decode(contents, least: tuple[int, int] | None = None):
 
     Args:
         least: (height, width) below which a JPEG may not be scaled down while it is decoded; None: full size.
+        jpeg: whether the file is known to be a JPEG; the graph is smaller then.
 
     Raises:
         tf.errors.InvalidArgumentError: when the bytes are no image of these formats or damaged, or when the
             header says more than 50 megapixels, which is found out before a pixel is decoded.
     """
-    return _decoder(least)(contents)
+    return _decoder(least, jpeg)(contents)
 
 
 @functools.cache
-def _decoder(least):
+def _decoder(least, known):
     import tensorflow as tf
 
     from tlkeras.data import formats, jpeg, packed
@@ -81,6 +94,8 @@ def _decoder(least):
         # The decoders have CPU kernels only; without this the arithmetic on headers would go to a GPU and back.
         with tf.device("CPU:0"):
             data = packed.padded(contents)
+            if known:
+                return tf.ensure_shape(jpeg.decode(contents, data, least), (None, None, 3))
             image = tf.cond(
                 jpeg.begins(data),
                 lambda: jpeg.decode(contents, data, least),

@@ -20,13 +20,15 @@ MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
 class Table:
     """What a pipeline reads: paths, float32 targets (n, k), float32 weights (n,), and of the bytes the
     fingerprints that the scan saw and their SHA-256 as hex. A file that changed since makes the pipeline fail
-    with its name."""
+    with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept."""
 
     paths: list[str]
     targets: np.ndarray
     weights: np.ndarray
     fingerprints: np.ndarray
     hashes: list[str]
+    jpeg: bool = False
+    images: list | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -39,6 +41,8 @@ class Table:
             self.weights[rows],
             self.fingerprints[rows],
             [self.hashes[i] for i in rows],
+            self.jpeg,
+            self.images and [self.images[i] for i in rows],
         )
 
     def join(self, other: "Table") -> "Table":
@@ -49,6 +53,8 @@ class Table:
             np.concatenate([self.weights, other.weights]),
             np.concatenate([self.fingerprints, other.fingerprints]),
             self.hashes + other.hashes,
+            self.jpeg and other.jpeg,
+            self.images and other.images and self.images + other.images,
         )
 
 
@@ -62,7 +68,7 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     if augments_samples(options):
         view = viewer(table, pixels, seed, options)
     else:
-        load = decoded(table, pixels) if _fits(table, pixels) else loader(table, pixels)
+        load = decoded(table, pixels) if fits(len(table), pixels) else loader(table, pixels)
 
         def view(i, epoch):
             return load(i)
@@ -153,9 +159,9 @@ def in_order(table: Table, pixels: Pixels, batch: int):
     return steady(data.batch(batch))
 
 
-def _fits(table: Table, pixels: Pixels) -> bool:
-    """Whether all pixels together are few enough to be decoded once and kept in memory."""
-    return len(table) * pixels.size[0] * pixels.size[1] * 3 <= MEMORY
+def fits(samples: int, pixels: Pixels) -> bool:
+    """Whether the pixels of so many are few enough to be decoded once and kept in memory."""
+    return samples * pixels.size[0] * pixels.size[1] * 3 <= MEMORY
 
 
 def decoded(table: Table, pixels: Pixels):
@@ -172,7 +178,7 @@ def held_out(table: Table, pixels: Pixels, batch: int):
     import tensorflow as tf
 
     data = tf.data.Dataset.range(len(table)).map(loader(table, pixels), num_parallel_calls=cores(), deterministic=True)
-    if _fits(table, pixels):
+    if fits(len(table), pixels):
         data = data.cache()
     return steady(data.batch(batch))
 
@@ -185,13 +191,16 @@ def loader(table: Table, pixels: Pixels):
 
     paths = tf.constant([p.encode("utf8", "surrogateescape") for p in table.paths])
     targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
+    if table.images and table.images[0].shape == (*pixels.size, 3):
+        kept = tf.constant(np.stack(table.images))
+        return lambda i: (kept[i], targets[i], weights[i])
     prints = tf.constant(table.fingerprints, tf.int64)
 
     def load(i):
         contents = tf.io.read_file(paths[i])
         same = tf.equal(images.fingerprint(contents), prints[i])
         with tf.control_dependencies([tf.debugging.Assert(same, ["CHANGED", paths[i]])]):
-            image = images.load(contents, pixels)
+            image = images.load(contents, pixels, jpeg=table.jpeg)
         return tf.ensure_shape(image, (*pixels.size, 3)), targets[i], weights[i]
 
     return load

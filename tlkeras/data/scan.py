@@ -30,15 +30,17 @@ from tlkeras.run import replacing
 __all__ = ["File", "Finding", "Found", "list_images", "near_duplicates", "printed", "refuse_contradictions", "scan"]
 
 MAX_CACHED = 300_000
-SCHEMA = 2  # of the cache: to be raised when what is kept of a file, or how it is judged, changes
+SCHEMA = 3  # of the cache: to be raised when what is kept of a file, or how it is judged, changes
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a scan found: every path that was given is a key of `good` or the path of one finding."""
+    """What a scan found: every path that was given is a key of `good` or the path of one finding. `images` are the
+    pixels of files that were decoded, uint8 (h, w, 3), where they were to be kept."""
 
     good: dict[str, File] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    images: dict = field(default_factory=dict)
 
     @functools.cached_property
     def bad(self) -> dict[str, str]:
@@ -63,6 +65,7 @@ def scan(
     cache=None,
     workers: int | None = None,
     progress=None,
+    keep=None,
 ) -> Found:
     """Opens, hashes and decodes every file, and says what is wrong with those that cannot be used.
 
@@ -73,6 +76,7 @@ def scan(
         cache: a JSON lines file of what earlier scans found, by path, size and time; None keeps nothing.
         workers: threads; None takes one per core.
         progress: has `step(label, done, total)`, called for every file.
+        keep: the input contract of a backbone, whose pixels of every decoded file are kept. None: nothing is.
 
     Raises:
         StorageError: when the cache cannot be written.
@@ -81,7 +85,7 @@ def scan(
     known = _read_cache(cache)
     refusal = (lambda path: None) if root is None else gate(root, follow_symlinks, roots)
     total = len(samples) if hasattr(samples, "__len__") else 0
-    good, findings, seen = {}, [], set()
+    good, findings, images, seen = {}, [], {}, set()
 
     def once():
         for path in map(os.fsdecode, samples):
@@ -89,16 +93,17 @@ def scan(
                 seen.add(path)
                 yield path
 
-    def look(path):
-        key = os.path.abspath(path)
-        return key, examine(path, refusal, known.get(key))
+    def look(paths):
+        return examine(paths, refusal, known, keep, images.__setitem__)
 
     workers = workers or os.cpu_count() or 1
     try:
         # What Pillow warns of, large pictures and odd metadata, is judged here.
         with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            for done, (key, result) in enumerate(in_order(pool, look, once(), 4 * workers), 1):
+            groups = in_order(pool, look, _groups(once()), 2 * workers)
+            for done, result in enumerate(itertools.chain.from_iterable(groups), 1):
+                key = os.path.abspath(result.path)
                 if isinstance(result, File):
                     good[result.path] = result
                 else:
@@ -111,7 +116,7 @@ def scan(
                     progress.step("scan", done, max(total, done))
     finally:
         _write_cache(cache, known)
-    return Found(good, findings)
+    return Found(good, findings, images)
 
 
 def refuse_contradictions(ids, hashes, labels, splits) -> None:
@@ -175,6 +180,23 @@ def near_duplicates(ids, phashes, hashes, splits, distance: int = 4) -> list[str
                     f"{printed(str(ids[row]))} ({name}) and {printed(str(ids[other]))} ({splits[other]}), {b} of 64 bits differ"
                 )
     return texts
+
+
+def _groups(paths, most: int = 16, size: int = 32_000_000):
+    """Lists of paths that are read together: up to `most` files of `size` bytes in all, or one that is larger."""
+    group, room = [], size
+    for path in paths:
+        try:
+            need = os.stat(path).st_size
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            need = 0
+        if group and (len(group) == most or need > room):
+            yield group
+            group, room = [], size
+        group.append(path)
+        room -= need
+    if group:
+        yield group
 
 
 def _read_cache(cache) -> dict[str, File | Finding]:

@@ -23,8 +23,8 @@ lint: .venv/test
 types: .venv/test
 	$(BIN)/mypy
 
-bench: .venv/test
-	for file in start scale feature_extraction; do $(BIN)/python benchmarks/$$file.py || exit 1; done
+bench: .venv/bench
+	for file in start scale input_pipeline feature_extraction fine_tune; do $(BIN)/python benchmarks/$$file.py || exit 1; done
 
 .venv/quickstart: .venv/bin/python pyproject.toml
 	$(INSTALL) -e '.[quickstart]'
@@ -33,6 +33,10 @@ bench: .venv/test
 .venv/test: .venv/bin/python pyproject.toml
 	$(INSTALL) -e '.[test]'
 	@touch $@ .venv/quickstart
+
+.venv/bench: .venv/bin/python pyproject.toml
+	$(INSTALL) -e '.[bench]'
+	@touch $@ .venv/test .venv/quickstart
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "tlkeras needs Python 3.11 to 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v)'

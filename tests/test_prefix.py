@@ -122,9 +122,9 @@ def test_pooling_lies_below_a_trained_head_and_nothing_below_a_trained_stem(writ
 def test_a_second_run_and_a_later_phase_find_what_was_computed(write_config, tmp_path):
     config = write_config(train={"batch": 8, "phases": PHASES})
     first = read_json(tlkeras.train(config, tmp_path / "a", quiet=True).plan)["prefix"]
-    assert "computed now" in first["head"]["why"] and "earlier run" in first["top"]["why"]
+    assert "computed now" in first["head"]["why"] and "found on disk" in first["top"]["why"]
     again = read_json(tlkeras.train(config, tmp_path / "b", quiet=True).plan)["prefix"]
-    assert all("earlier run" in again[p]["why"] for p in ("head", "top"))
+    assert all("found on disk" in again[p]["why"] for p in ("head", "top"))
 
 
 def computed(run) -> str:
@@ -148,13 +148,13 @@ def test_a_changed_pixel_weight_or_option_is_a_miss(write_config, tmp_path, colo
             tlkeras.train(write_config(data=section, train=train, **sections), tmp_path / f"r{next(n)}", quiet=True)
         )
 
-    assert run() == "27 of 27 computed now" and run() == "found from an earlier run"
+    assert run() == "27 of 27 computed now" and run() == "found on disk"
     with Image.open(data / "red" / "0.png") as image:
         image.putpixel((3, 3), (1, 2, 3))
         image.save(data / "red" / "0.png")
     assert run() in (
         "1 of 27 computed now",
-        "found from an earlier run",
+        "found on disk",
         "2 of 27 computed now",
     )  # it may be in test now
     preset = tmp_path / "other"
@@ -193,6 +193,25 @@ def test_what_does_not_pay_is_not_stored_and_the_plan_says_why(write_config, tmp
         tlkeras.train(on, tmp_path / "on", quiet=True)
     assert prefix.features._does_not_pay(compute=1e-3, disk=5e-3, passes=5).startswith("a sample takes 1 ms")
     assert prefix.features._does_not_pay(compute=5e-3, disk=1e-3, passes=5) is None
+
+
+def test_features_too_large_for_float16_are_not_rounded_to_infinity(write_config, tmp_path, tiny_backbone):
+    import shutil
+
+    import keras_hub
+
+    preset = tmp_path / "large"
+    shutil.copytree(tiny_backbone, preset)
+    backbone = keras_hub.models.Backbone.from_preset(str(preset))
+    for v in backbone.weights:
+        if v.path.endswith("gamma"):
+            v.assign(v * 1000)
+    backbone.save_to_preset(str(preset))
+    keras_hub.layers.ResNetImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0).save_to_preset(str(preset))
+    config = write_config(
+        backbone={"name": str(preset)}, prefix={"dtype": "float16"}, train={"batch": 8, "phases": PHASES[:1]}
+    )
+    assert "more than float16 holds" in computed(tlkeras.train(config, tmp_path / "run", quiet=True))
 
 
 FILL = """

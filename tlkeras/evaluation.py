@@ -165,7 +165,14 @@ def write_predictions(path, parts, answer: dict) -> None:
 
     meta = {"tlkeras": json.dumps({"schema": 1, "answer": answer, "time": time.time()})}
     with replacing(path) as temporary, contextlib.ExitStack() as opened:
-        writer, waiting = None, []
+        waiting: list = []
+        writer = None
+
+        def flush():
+            if writer is not None and waiting:
+                writer.write_table(pyarrow.concat_tables(waiting))
+                waiting.clear()
+
         for ids, columns in parts:
             table = pyarrow.table({"id": ids, **columns}).replace_schema_metadata(meta)
             # A part in which every list is empty does not tell what they are lists of.
@@ -177,10 +184,8 @@ def write_predictions(path, parts, answer: dict) -> None:
             if writer is None:
                 writer = opened.enter_context(pyarrow.parquet.ParquetWriter(temporary, waiting[0].schema))
             if sum(map(len, waiting)) >= 10_000:
-                writer.write_table(pyarrow.concat_tables(waiting))
-                waiting = []
-        if waiting:
-            writer.write_table(pyarrow.concat_tables(waiting))
+                flush()
+        flush()
 
 
 def read_predictions(path) -> tuple[dict, dict]:

@@ -113,7 +113,7 @@ def prepare(job: Job, progress: Progress, decided: bool | None = None) -> tuple[
     keys = _keys(job, views)
     size = store.row_bytes * len(keys)
     missing = sum(k not in store.rows for k in keys)
-    why = "found from an earlier run" if not missing else f"{missing:,} of {len(keys):,} computed now"
+    why = "found on disk" if not missing else f"{missing:,} of {len(keys):,} computed now"
     if missing:
         reason = None if decided else _refused(asked, size, missing * store.row_bytes, job.passes[0])
         if reason and asked.store == "on":
@@ -248,8 +248,8 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
             store.refresh()
         missing = list(dict.fromkeys(k for k in keys if any(k not in s.rows for s in stores)))
         stream = streams.open_stream(model, "float32" if _views(job.cfg) else "uint8")
-        done, kept, began, waited = 0, [], time.monotonic(), 0.0
-        measured = None
+        kept: list[tuple] = []
+        done, measured, began, waited = 0, 0, time.monotonic(), 0.0
         progress.start()
 
         def flush():
@@ -264,25 +264,28 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
                     store.append([names[n] for n in fresh], [a[fresh] for a in own])
             waited += time.monotonic() - start
 
-        with data.changed_files():
-            for outputs in stream.run(_samples(job, missing, stream.batch)):
-                kept.append(outputs)
-                done += len(outputs[0])
-                progress.step("features", done, len(missing))
-                if measured is None:
-                    began, measured = time.monotonic(), done  # the first batch pays for compiling
-                elif not sure and done >= min(TRIAL, len(missing)):
-                    compute, sure = (time.monotonic() - began) / (done - measured), True
-                    flush()
-                    if reason := _does_not_pay(compute, waited / done, job.passes[0]):
-                        break
-                if sum(a.nbytes for o in kept for a in o) >= CHUNK:
-                    flush()
-            else:
-                if kept:
-                    flush()
-                return None
-    if len(job.cuts) > 1:
+        try:
+            with data.changed_files():
+                for outputs in stream.run(_samples(job, missing, stream.batch)):
+                    kept.append(outputs)
+                    done += len(outputs[0])
+                    progress.step("features", done, len(missing))
+                    if not measured:
+                        began, measured = time.monotonic(), done  # the first batch pays for compiling
+                    elif not sure and done >= min(TRIAL, len(missing)):
+                        compute, sure = (time.monotonic() - began) / (done - measured), True
+                        flush()
+                        if reason := _does_not_pay(compute, waited / done, job.passes[0]):
+                            break
+                    if sum(a.nbytes for o in kept for a in o) >= CHUNK:
+                        flush()
+                else:
+                    if kept:
+                        flush()
+                    return None
+        except OverflowError as e:
+            reason = f"{e}; leave out prefix.dtype"
+    if len(job.cuts) > 1:  # it may pay, or fit, for this phase alone
         return _fill(replace(job, cuts=job.cuts[:1], passes=job.passes[:1]), keys, progress, sure=False)
     return reason
 

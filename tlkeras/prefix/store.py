@@ -91,7 +91,11 @@ class Store:
 
         Raises:
             StorageError: when the disk refuses; rows that were there stay good.
+            OverflowError: when a number is too large for the format on disk.
         """
+        for a, (_, dtype) in zip(arrays, self.specs, strict=True):
+            if dtype == "float16" and np.abs(a).max(initial=0) > np.finfo(np.float16).max:
+                raise OverflowError(f"{np.abs(a).max():.3g} is more than float16 holds")
         made = [
             np.ascontiguousarray(a.astype(_numpy(dtype)) if dtype != "bfloat16" else a)
             .view(np.uint8)

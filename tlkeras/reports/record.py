@@ -118,13 +118,28 @@ def _plan(facts: Facts) -> Html:
         cells = [_plan_row(row) for row in rows]
         trained, every = (sum(row[k] for row in rows) for k in ("trainable", "parameters"))
         about = f": {plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule, {trained:,} of {every:,} parameters trained"
+        source = (
+            tag("p", _source(facts.plan["prefix"][phase["name"]]))
+            if phase["name"] in facts.plan.get("prefix", {})
+            else None
+        )
         head = ["Block", "", "Rate", "Parameters", "Trained", "BatchNorm", "Tensors moved"]
         parts.append(
             details(
-                join(tag("b", phase["name"]), about), table(head, cells, numbers=(2, 3, 4, 6)), open_=len(phases) <= 3
+                join(tag("b", phase["name"]), about),
+                join(source, table(head, cells, numbers=(2, 3, 4, 6))),
+                open_=len(phases) <= 3,
             )
         )
     return join(parts)
+
+
+def _source(choice: dict) -> str:
+    """Where a phase had its numbers from: stored features, and how many views of each sample; or the pixels."""
+    if not choice["stored"]:
+        return f"Every step computed the frozen part anew: {choice['why']}."
+    views = f", {choice['views']} augmented views of each training sample in turn" if choice["views"] else ""
+    return f"Trained from features that were computed once and stored: {choice['bytes'] / 1e6:,.1f} MB{views}."
 
 
 def _plan_row(row: dict) -> list:

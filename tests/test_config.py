@@ -25,6 +25,7 @@ FULL = {
     "data": {"path": "photos 🌸", "classes": ["C#", "no", "a: b"], "label": ["x", "y"]},
     "backbone": {"name": "efficientnet_lite0", "size": 128},
     "augment": {"flip": "both", "crop": 0.9},
+    "prefix": {"views": 4, "limit": "500MB"},
     "train": {
         "phases": [
             {**PHASE, "rates": {"block1": 0.1}, "batchnorm": {"block2": "adapt"}, "early_stopping": {"patience": 2}}
@@ -95,10 +96,10 @@ export: [tflit]
     assert mistakes(tmp_path, text) == [
         "c.yaml:1:1: data is missing.",
         "c.yaml:1:1: task: there is no task 'image-clasification'; there are image-classification, image-regression. Did you mean image-classification?",
-        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, train, export.",
+        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, train, export.",
         "c.yaml:4:3: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0? List: tlkeras backbones",
         "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, resize.",
-        "c.yaml:7:3: train.batch: must be a whole number; received 'many'.",
+        "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
         "c.yaml:9:33: train.phases.0.epochs: must be at least 1; received 0.",
         "c.yaml:9:65: train.phases.0.optimizer: must be 'adamw', 'adam', 'sgd', 'lion' or 'rmsprop'; received 'adamm'. Did you mean adam?",
         "c.yaml:10:7: train.phases.1.train is missing.",
@@ -189,7 +190,7 @@ def test_keys_that_look_like_types_are_found(tmp_path, key):
             SMALL + "train: {seed: 4294967296}\n",
             "c.yaml:4:9: train.seed: must be less than 4294967296; received 4294967296.",
         ),
-        (SMALL + "train: {batch: true}\n", "c.yaml:4:9: train.batch: must be a whole number; received true."),
+        (SMALL + "train: {batch: true}\n", "c.yaml:4:9: train.batch: must be a whole number or 'auto'; received true."),
         (SMALL.replace("photos", "photos, tfds: mnist"), "c.yaml:2:1: data: needs exactly one of 'path' and 'tfds'."),
         (
             SMALL.replace("photos", "photos, val: 0.5, test: 0.5"),
@@ -245,7 +246,7 @@ def at(values, path):
 
 
 def test_the_property_tests_see_every_record():
-    assert len({path for path, _ in FIELDS}) == 9 and len(FIELDS) > 60
+    assert len({path for path, _ in FIELDS}) == 10 and len(FIELDS) > 60
 
 
 def test_the_full_config_has_no_mistake(tmp_path):
@@ -305,7 +306,7 @@ def test_a_text_has_one_meaning(text, value):
         (SMALL + "train: {seed: .nan}\n", r"c\.yaml:4:9: train\.seed: must be a whole number; received nan\."),
         (SMALL + "export: {max_drop: .nan}\n", r"c\.yaml:4:10: export\.max_drop: must be a finite number; received nan\."),
         (SMALL + "export: {max_drop: " + "9" * 5000 + "}\n", r"export\.max_drop: must be a finite number; received inf\."),
-        (SMALL + "train: {batch: 0x" + "f" * 5000 + "}\n", r"train\.batch: must be a whole number; received '0xfff"),
+        (SMALL + "train: {batch: 0x" + "f" * 5000 + "}\n", r"train\.batch: must be a whole number or 'auto'; received '0xfff"),
         (b"\xff\xfea\0:\0", r"c\.yaml:1:1: a config is UTF-8 text; the file is UTF-16\. Save it as UTF-8\."),
         (SMALL.encode() + b"name: caf\xe9\n", r"c\.yaml:4:10: a config is UTF-8 text; byte 94 \(0xe9\) is not\."),
         (SMALL + "name: a\0b\n", r"c\.yaml:4:8: a config is text; the character '\\x00' does not belong in it"),
@@ -434,7 +435,7 @@ def test_overrides_reach_into_lists_short_forms_and_what_is_not_there(tmp_path):
         (["trainn.batch=3"], "--set trainn.batch=3: trainn: there is no such key. Did you mean train?"),
         (["train.batsh=3"], "--set train.batsh=3: train.batsh: there is no such key. Did you mean batch?"),
         (["task.dropuot=0.1"], "--set task.dropuot=0.1: task.dropuot: there is no such key. Did you mean dropout?"),
-        (["train.batch=x"], "--set train.batch=x: train.batch: must be a whole number; received 'x'."),
+        (["train.batch=x"], "--set train.batch=x: train.batch: must be a whole number or 'auto'; received 'x'."),
         (
             ["backbone.name=efficientnet_lte0"],
             "--set backbone.name=efficientnet_lte0: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0?",

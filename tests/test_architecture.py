@@ -26,6 +26,7 @@ FLOORS = [
     {"preview", "fitting", "server"},
     {"evaluation", "training"},
     {"artefacts", "reports", "completion"},
+    {"command"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}

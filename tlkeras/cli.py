@@ -4,164 +4,26 @@ stdout is the result, stderr the log. `--json` gives one envelope on every verb:
 {"schema": 1, "verb", "ok", "data", "next"} or {"schema": 1, "verb", "ok": false, "error": {...}}.
 """
 
-import contextlib
-import functools
 import json
-import os
-import sys
-import traceback
-from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
-from tlkeras import __version__, completion
-from tlkeras.errors import TlkerasError, UsageError
-
-PATH = click.Path(path_type=Path)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a verb gives back: data for --json, text for people, and the command that comes next."""
-
-    data: object
-    text: str = ""
-    next: str = ""
-    exit_code: int = 0
-
-
-class InOrder(click.Group):
-    """Lists its commands in the order of use, which is the order they are written down in."""
-
-    def list_commands(self, ctx):
-        return list(self.commands)
-
-
-@click.group(
-    cls=InOrder,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TLKERAS", "max_content_width": 110},
-    no_args_is_help=True,
+from tlkeras import completion
+from tlkeras.command import (
+    PATH,
+    Answer,
+    config_argument,
+    group,
+    import_tensorflow_quietly,
+    main,
+    offline_option,
+    quiet_option,
+    run_argument,
+    verb,
 )
-@click.version_option(__version__)
-def main() -> None:
-    """Adapt a pretrained model to your own data, and deploy it.
-
-    \b
-    A first model:   tlkeras train PHOTOS      (a folder with one folder of images per class)
-                     tlkeras serve saved_models/PHOTOS
-    """
+from tlkeras.errors import UsageError
 
 
-def verb(name: str, tensorflow: bool = True):
-    """Makes a function that returns an Answer into a command with --json, error handling and exit codes."""
-
-    def make(body):
-        @main.command(name, help=body.__doc__)
-        @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-        @functools.wraps(body)
-        def command(as_json, **options):
-            try:
-                if tensorflow:
-                    _import_tensorflow_quietly()
-                answer = body(**options)
-            except TlkerasError as e:
-                _log_traceback(options)
-                _fail(name, as_json, e.exit_code, type(e).__name__, str(e))
-            except KeyboardInterrupt:
-                _fail(name, as_json, 130, "Interrupted", "Interrupted. A run goes on with: tlkeras train --resume RUN")
-            except Exception as e:
-                where = _log_traceback(options)
-                if not where:
-                    traceback.print_exc()
-                _fail(
-                    name,
-                    as_json,
-                    1,
-                    type(e).__name__,
-                    f"{e}\nThis is a mistake in tlkeras, not yours."
-                    + (f" The traceback is in {where}" if where else ""),
-                )
-            if as_json:
-                click.echo(
-                    json.dumps(
-                        {
-                            "schema": 1,
-                            "verb": name,
-                            "ok": not answer.exit_code,
-                            "data": answer.data,
-                            "next": answer.next,
-                        },
-                        default=str,
-                        ensure_ascii=False,
-                    )
-                )
-            else:
-                click.echo(answer.text.rstrip("\n"))
-                if answer.next:
-                    click.echo(f"\nNext: {answer.next}")
-            sys.exit(answer.exit_code)
-
-        return command
-
-    return make
-
-
-def _fail(name: str, as_json: bool, code: int, kind: str, text: str) -> None:
-    if as_json:
-        click.echo(
-            json.dumps(
-                {"schema": 1, "verb": name, "ok": False, "error": {"kind": kind, "message": text, "exit_code": code}},
-                ensure_ascii=False,
-            )
-        )
-    click.echo(f"{kind}: {text}", err=True)
-    sys.exit(code)
-
-
-def _log_traceback(options: dict) -> str:
-    """Appends the traceback to error.log of the run folder that the options name; returns its path, or ''."""
-    folder = options.get("run") or options.get("out")
-    if options.get("resume"):
-        folder = options.get("config")
-    if folder and (Path(folder) / "config.yaml").is_file():
-        with contextlib.suppress(OSError), (Path(folder) / "error.log").open("a", encoding="utf8") as f:
-            f.write(traceback.format_exc() + "\n")
-            return str(Path(folder) / "error.log")
-    if os.environ.get("TLKERAS_DEBUG"):
-        traceback.print_exc()
-    return ""
-
-
-def _import_tensorflow_quietly() -> None:
-    from tlkeras.progress import quiet_descriptor
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_descriptor():
-        import tensorflow as tf
-
-        tf.constant(0)
-
-
-def _config_argument(f):
-    f = click.option(
-        "-s",
-        "--set",
-        "sets",
-        multiple=True,
-        metavar="KEY=VALUE",
-        shell_complete=completion.complete_set,
-        help="Override a value: -s train.phases.0.epochs=3",
-    )(f)
-    return click.argument("config", type=PATH)(f)
-
-
-run_argument = click.argument("run", type=PATH, shell_complete=completion.complete_run)
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-offline_option = click.option("--offline", is_flag=True, help="Touch no network; what is missing is an error.")
-
-
-# ---------------------------------------------------------------------- the verbs
 @verb("doctor")
 def doctor():
     """Is this machine ready? Takes one real training step and names what is missing."""
@@ -194,36 +56,18 @@ def backbones(name, family):
     from tlkeras.backbones import listing
 
     if name:
-        _import_tensorflow_quietly()
+        import_tensorflow_quietly()
         found = listing.one(name)
         return Answer(found, listing.one_text(found), f"tlkeras init DATA --backbone {name}")
     rows = listing.rows(family)
     return Answer(rows, listing.rows_text(rows), "tlkeras backbones NAME")
 
 
-def _group(name: str, about: str):
-    """A decorator like `verb` for the verbs of a group, which import no TensorFlow unless told to."""
-    group = click.Group(name, help=about, context_settings={"help_option_names": ["-h", "--help"]})
-    main.add_command(group)
-
-    def make_verb(verb_name: str, tensorflow: bool = False):
-        def make(body):
-            command = verb(f"{name} {verb_name}", tensorflow=tensorflow)(body)
-            main.commands.pop(f"{name} {verb_name}")
-            command.name = verb_name
-            group.add_command(command)
-            return command
-
-        return make
-
-    return make_verb
+_config_verb = group("config", "Check a config, write it out in full, or print its JSON Schema.")
+_cache_verb = group("cache", "Features that earlier runs computed and kept on disk.")
 
 
-_config_verb = _group("config", "Check a config, write it out in full, or print its JSON Schema.")
-_cache_verb = _group("cache", "Features that earlier runs computed and kept on disk.")
-
-
-_data_verb = _group("data", "Pack a data set for network disks.")
+_data_verb = group("data", "Pack a data set for network disks.")
 
 
 @_data_verb("pack", tensorflow=True)
@@ -272,7 +116,7 @@ def cache_prune(older_than, keep):
 
 
 @_config_verb("check")
-@_config_argument
+@config_argument
 def config_check(config, sets):
     """Lists every mistake of CONFIG with its place."""
     from tlkeras import configure
@@ -282,7 +126,7 @@ def config_check(config, sets):
 
 
 @_config_verb("render")
-@_config_argument
+@config_argument
 def config_render(config, sets):
     """CONFIG with every default filled in, and where each value comes from."""
     from tlkeras import configure
@@ -303,7 +147,7 @@ def config_schema():
 
 
 @verb("plan")
-@_config_argument
+@config_argument
 @offline_option
 def plan(config, sets, offline):
     """Per phase and block: frozen or trained, learning rate, parameters."""
@@ -314,7 +158,7 @@ def plan(config, sets, offline):
 
 
 @verb("train")
-@_config_argument
+@config_argument
 @click.option("-o", "--out", type=PATH, help="Run folder; default: saved_models/NAME. A run is never overwritten.")
 @click.option("--resume", is_flag=True, help="CONFIG is a run folder: go on after its last checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="gpu fails where there is none.")

@@ -93,13 +93,13 @@ def _decoder(least, known):
     def decode(contents):
         # The decoders have CPU kernels only; without this the arithmetic on headers would go to a GPU and back.
         with tf.device("CPU:0"):
-            data = packed.padded(contents)
+            head = jpeg.head(contents)
             if known:
-                return tf.ensure_shape(jpeg.decode(contents, data, least), (None, None, 3))
+                return tf.ensure_shape(jpeg.decode(contents, head, least), (None, None, 3))
             image = tf.cond(
-                jpeg.begins(data),
-                lambda: jpeg.decode(contents, data, least),
-                lambda: packed.separate(formats.decode)(contents, data),
+                jpeg.begins(head),
+                lambda: jpeg.decode(contents, head, least),
+                lambda: packed.separate(formats.decode)(contents, packed.padded(contents)),
             )
             return tf.ensure_shape(image, (None, None, 3))
 

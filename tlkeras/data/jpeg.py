@@ -4,6 +4,15 @@ import functools
 
 from tlkeras.data.packed import MAX_BLOCKS, PADDING, checked, padded, piece, separate
 
+HEAD = 1 << 18  # bytes in which an EXIF segment must begin; of a large photograph a small part
+
+
+def head(contents):
+    """The beginning of a file as `padded` gives it: what is looked at besides decoding."""
+    import tensorflow as tf
+
+    return padded(tf.strings.substr(contents, 0, HEAD))
+
 
 def begins(data):
     """Whether a file begins like a JPEG, bool scalar."""
@@ -118,7 +127,5 @@ def turned(contents):
     """`orientation` of any image file: string scalar -> int64 scalar, 1 for what is no JPEG."""
     import tensorflow as tf
 
-    data = padded(contents)
-    return tf.cond(
-        tf.reduce_all(data[:3] == [0xFF, 0xD8, 0xFF]), lambda: orientation(data), lambda: tf.constant(1, tf.int64)
-    )
+    data = head(contents)
+    return tf.cond(begins(data), lambda: orientation(data), lambda: tf.constant(1, tf.int64))

@@ -61,6 +61,11 @@ def _loads(library: str) -> bool:
     return True
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe() -> dict:
     """Cores, memory and GPUs, for doctor and the manifest."""
     import platform
@@ -75,7 +80,7 @@ def describe() -> dict:
     return {
         "machine": platform.machine(),
         "system": platform.system(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gb": round(memory / 2**30, 1),
         "gpus": gpus,
     }

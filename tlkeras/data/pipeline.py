@@ -5,13 +5,13 @@ content, view), where the view is the epoch: a pipeline can start at any epoch a
 given without interruption.
 """
 
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tlkeras.backbones import Pixels
 from tlkeras.config import Augmentation
+from tlkeras.device import cores
 
 MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
 
@@ -118,11 +118,6 @@ def mapped(dataset, function):
     return dataset.map(plain, num_parallel_calls=cores(), deterministic=True)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def steps(table: Table, batch: int) -> int:
     return -(-len(table) // batch)
 
@@ -155,7 +150,7 @@ def in_order(table: Table, pixels: Pixels, batch: int):
     """Batches of (pixels, targets, weights) once, in the table's order."""
     import tensorflow as tf
 
-    data = tf.data.Dataset.range(len(table)).map(loader(table, pixels), num_parallel_calls=cores(), deterministic=True)
+    data = mapped(tf.data.Dataset.range(len(table)), loader(table, pixels))
     return steady(data.batch(batch))
 
 
@@ -177,7 +172,7 @@ def held_out(table: Table, pixels: Pixels, batch: int):
     """As `in_order`, for data that is read every epoch: decoded once where its pixels fit into memory."""
     import tensorflow as tf
 
-    data = tf.data.Dataset.range(len(table)).map(loader(table, pixels), num_parallel_calls=cores(), deterministic=True)
+    data = mapped(tf.data.Dataset.range(len(table)), loader(table, pixels))
     if fits(len(table), pixels):
         data = data.cache()
     return steady(data.batch(batch))

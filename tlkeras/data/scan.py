@@ -24,6 +24,7 @@ from tlkeras.data.examine import File, Finding, examine
 from tlkeras.data.listing import gate, list_images, printed
 from tlkeras.data.packed import MAX_PIXELS
 from tlkeras.data.parallel import in_order
+from tlkeras.device import cores
 from tlkeras.errors import DataError
 from tlkeras.run import replacing
 
@@ -96,7 +97,7 @@ def scan(
     def look(paths):
         return examine(paths, refusal, known, keep, images.__setitem__)
 
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     try:
         # What Pillow warns of, large pictures and odd metadata, is judged here.
         with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras.data.parallel import in_order
-from tlkeras.data.pipeline import cores
+from tlkeras.device import cores
 
 # A GraphDef with constants must stay below 2 GB, and TensorFlow folds a second copy of them.
 MOST_CONSTANTS = 1_000_000_000

@@ -108,13 +108,13 @@ def with_tlkeras(folder: str):
 
     from tlkeras import config, data, tasks
     from tlkeras.backbones import Pixels
-    from tlkeras.data import pipeline
+    from tlkeras.data import pictures
     from tlkeras.progress import Progress
 
     task, section = tasks.get("image-classification"), config.Data(path=folder, val=0.0, test=0.0)
     held = data.collect(section, task, task.Options(), Progress(quiet=True))
-    table = held.table(np.arange(len(held.paths)), held.targets, np.ones(len(held.paths), np.float32))
-    batches = pipeline.in_order(table, Pixels(size=(photos.SIDE, photos.SIDE)), rivals.BATCH)
+    table = held.table(np.arange(len(held.ids)), held.targets, np.ones(len(held.ids), np.float32))
+    batches = pictures.in_order(table, Pixels(size=(photos.SIDE, photos.SIDE)), rivals.BATCH)
     return lambda times: sum(len(pixels) for pixels, *_ in batches.repeat(times))
 
 

@@ -83,3 +83,89 @@ def write_config(tmp_path, colours, tiny_backbone):
         return path
 
     return write
+
+
+WORDS = {
+    "food": ["bread", "soup", "cheese", "apple", "dinner", "cook", "oven", "salt"],
+    "music": ["piano", "violin", "song", "choir", "drum", "melody", "concert", "note"],
+    "sport": ["ball", "goal", "team", "match", "runner", "race", "coach", "medal"],
+}
+COMMON = [
+    "the",
+    "a",
+    "with",
+    "and",
+    "of",
+    "we",
+    "they",
+    "like",
+    "see",
+    "play",
+    "have",
+    "new",
+    "old",
+    "big",
+    "small",
+    "in",
+    "on",
+    "my",
+    "your",
+]
+
+
+def sentence(topic: str, seed: int) -> str:
+    """Four to fifteen words, some of them of the topic."""
+    rng = np.random.default_rng(seed)
+    words = [str(rng.choice(COMMON)) for _ in range(int(rng.integers(2, 12)))] + [
+        str(w) for w in rng.choice(WORDS[topic], 2, replace=False)
+    ]
+    return " ".join(rng.permutation(words))
+
+
+@pytest.fixture(scope="session")
+def topics(tmp_path_factory):
+    """A CSV table of text, topic and number of words: three topics, forty sentences each."""
+    import csv
+
+    path = tmp_path_factory.mktemp("texts") / "topics.csv"
+    with path.open("w", encoding="utf8", newline="") as f:
+        rows = csv.writer(f, lineterminator="\n")
+        rows.writerow(["text", "label", "words"])
+        for c, topic in enumerate(WORDS):
+            for i in range(40):
+                text = sentence(topic, 1000 * c + i)
+                rows.writerow([text, topic, len(text.split())])
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    """A Keras preset of a BERT of two layers, with a tokenizer of whole words and letters."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    pieces = [*COMMON, *(w for words in WORDS.values() for w in words)]
+    letters = [c for c in "abcdefghijklmnopqrstuvwxyz0123456789.,?!'"]
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *dict.fromkeys([*pieces, *letters]),
+        *(f"##{c}" for c in letters),
+    ]
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=len(vocabulary),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=32,
+        intermediate_dim=64,
+        max_sequence_length=48,
+        dropout=0.1,
+    )
+    folder = tmp_path_factory.mktemp("preset") / "tiny_bert"
+    backbone.save_to_preset(str(folder))
+    keras_hub.tokenizers.BertTokenizer(vocabulary=vocabulary, lowercase=True).save_to_preset(str(folder))
+    return folder

@@ -12,7 +12,7 @@ import typing
 
 import pytest
 
-from tlkeras import config, configure
+from tlkeras import config, configure, tasks
 from tlkeras.config import document
 from tlkeras.errors import ConfigError
 
@@ -95,7 +95,7 @@ export: [tflit]
 """
     assert mistakes(tmp_path, text) == [
         "c.yaml:1:1: data is missing.",
-        "c.yaml:1:1: task: there is no task 'image-clasification'; there are image-classification, image-regression. Did you mean image-classification?",
+        f"c.yaml:1:1: task: there is no task 'image-clasification'; there are {', '.join(tasks.TASKS)}. Did you mean image-classification?",
         "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, train, export.",
         "c.yaml:4:3: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0? List: tlkeras backbones",
         "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, resize.",
@@ -153,7 +153,7 @@ def test_keys_that_look_like_types_are_found(tmp_path, key):
         ("# nothing yet\n", "c.yaml:1:1: data is missing."),
         (
             SMALL.replace("image-classification", "{}"),
-            "c.yaml:1:1: task.name is missing; there are image-classification, image-regression.",
+            f"c.yaml:1:1: task.name is missing; there are {', '.join(tasks.TASKS)}.",
         ),
         (SMALL.replace("image-classification", "3"), "c.yaml:1:1: task: must be a mapping (key: value); received 3."),
         (SMALL + "augment:\n", "c.yaml:4:1: augment: must be a mapping (key: value); received nothing."),

@@ -34,7 +34,7 @@ def pack(data, out, **more):
 
 def content(found: sources.Samples) -> list[tuple]:
     """What a data set says, in its order: id, label, split, group, hash of the bytes."""
-    hashes = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in found.paths]
+    hashes = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in found.inputs]
     return list(zip(found.ids, found.labels, found.splits, found.groups, hashes, strict=True))
 
 
@@ -427,21 +427,21 @@ def test_a_damaged_or_newer_index_is_refused_and_a_foreign_one_is_passed_over(pa
 
 def test_a_pack_is_unpacked_once_and_a_file_cut_short_is_written_again(packed):
     found = sources.read(Data(path=str(packed)))
-    times = [os.stat(p).st_mtime_ns for p in found.paths]
+    times = [os.stat(p).st_mtime_ns for p in found.inputs]
     # The time of last access of a shard would not move under noatime; that no shard is opened is seen by an empty one.
     shards = {p: (p.read_bytes(), p.stat()) for p in packed.glob("part-*")}
     for path, (raw, status) in shards.items():
         path.write_bytes(bytes(len(raw)))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert sources.read(Data(path=str(packed))) == found, "the shards are not read a second time"
-    Path(found.paths[0]).write_bytes(b"short")
+    Path(found.inputs[0]).write_bytes(b"short")
     with pytest.raises(DataError, match="a damaged shard"):
         sources.read(Data(path=str(packed)))
     for path, (raw, status) in shards.items():
         path.write_bytes(raw)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert sources.read(Data(path=str(packed))) == found
-    assert [os.stat(p).st_mtime_ns for p in found.paths[1:]] == times[1:]
+    assert [os.stat(p).st_mtime_ns for p in found.inputs[1:]] == times[1:]
 
 
 def test_another_label_of_the_same_files_is_another_reading(table, tmp_path):

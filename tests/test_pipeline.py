@@ -11,7 +11,7 @@ import pytest
 from tlkeras import errors
 from tlkeras.backbones import Pixels
 from tlkeras.config import Augmentation
-from tlkeras.data import augment, changed_files, pipeline, scan_files
+from tlkeras.data import augment, changed_files, pictures, pipeline, scan_files
 
 PIXELS = Pixels(size=(24, 24))
 EVERYTHING = Augmentation(flip="both", rotate=20, crop=0.8, brightness=0.2, contrast=0.2, rand_augment=2, erase=0.5)
@@ -24,7 +24,7 @@ def table(colours):
     prints = np.array([found.good[p].fingerprint for p in paths])
     targets = np.eye(len(paths), dtype=np.float32)  # one column a sample: the target tells which it is
     hashes = [found.good[p].sha256 for p in paths]
-    return pipeline.Table(paths, targets, np.ones(len(paths), np.float32), prints, hashes)
+    return pictures.Table(paths, targets, np.ones(len(paths), np.float32), prints, hashes)
 
 
 PLAIN = Augmentation()
@@ -32,7 +32,7 @@ PLAIN = Augmentation()
 
 def epochs(table, first, last, options=PLAIN, batch=8, seed=0):
     """[(images, targets)] per epoch."""
-    stream = pipeline.training(table, PIXELS, batch, seed, first, last, options)
+    stream = pictures.training(table, PIXELS, batch, seed, first, last, options)
     batches = [(x.numpy(), y.numpy()) for x, y, _ in stream]
     n = pipeline.steps(table, batch)
     assert len(batches) == n * (last - first)
@@ -104,14 +104,14 @@ def test_mixup_mixes_pictures_and_labels_by_one_weight(table):
 
 def test_a_sample_weighs_what_the_table_says(table):
     heavy = replace(table, weights=np.arange(len(table), dtype=np.float32))
-    for _, y, w in pipeline.training(heavy, PIXELS, 8, 0, 0, 1, Augmentation()):
+    for _, y, w in pictures.training(heavy, PIXELS, 8, 0, 0, 1, Augmentation()):
         assert (y.numpy().argmax(1) == w.numpy()).all()
 
 
 def test_in_order_keeps_the_order_and_held_out_repeats_it(table):
-    order = np.concatenate([y.numpy().argmax(1) for _, y, _ in pipeline.in_order(table, PIXELS, 7)])
+    order = np.concatenate([y.numpy().argmax(1) for _, y, _ in pictures.in_order(table, PIXELS, 7)])
     assert order.tolist() == list(range(len(table)))
-    held = pipeline.held_out(table, PIXELS, 7)
+    held = pictures.held_out(table, PIXELS, 7)
     first, second = ([x.numpy() for x, _, _ in held] for _ in range(2))
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
@@ -122,10 +122,10 @@ def test_a_file_that_changed_or_vanished_since_the_scan_is_named(table, tmp_path
     copy = tmp_path / "copy.png"
     shutil.copy(table.paths[0], copy)
     one = replace(table.keep([0]), paths=[str(copy)])
-    assert len(list(pipeline.in_order(one, PIXELS, 1))) == 1
+    assert len(list(pictures.in_order(one, PIXELS, 1))) == 1
     shutil.copy(table.paths[1], copy)
     with pytest.raises(errors.DataError, match="copy.png changed while it was in use"), changed_files():
-        list(pipeline.in_order(one, PIXELS, 1))
+        list(pictures.in_order(one, PIXELS, 1))
     copy.unlink()
     with pytest.raises(errors.DataError, match="vanished.*copy.png"), changed_files():
-        list(pipeline.in_order(one, PIXELS, 1))
+        list(pictures.in_order(one, PIXELS, 1))

@@ -104,7 +104,7 @@ def build(config):
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_prefix_then_suffix_is_the_whole_network(kind, request, write_config):
     net = build(write_config(backbone=BACKBONES[kind](request)))
-    x = np.random.default_rng(0).integers(0, 255, (4, *net.pixels.size, 3)).astype("float32")
+    x = np.random.default_rng(0).integers(0, 255, (4, *net.input.size, 3)).astype("float32")
     expected = np.array(net.model(x, training=False))
     for cut in prefix.cuts(net, phase_plans(net)):
         out = cut.suffix(cut.prefix(x, training=False), training=False)
@@ -291,7 +291,7 @@ def test_the_fast_pass_gives_what_the_network_gives(write_config):
     x = np.random.default_rng(0).integers(0, 255, (21, 32, 32, 3)).astype("uint8")
     stream = streams.open_stream(model, "uint8")
     batches = [x[i : i + stream.batch] for i in range(0, len(x), stream.batch)]
-    out = np.concatenate([y for (y,) in stream.run(iter(batches))])
+    out = np.concatenate([y for (y,) in stream.run((x,) for x in batches)])
     np.testing.assert_allclose(out, model(x.astype("float32"), training=False), rtol=1e-4, atol=1e-5)
     # What a sample gives does not depend on its neighbours: resuming must not change a bit.
     alone = np.concatenate([y for (y,) in stream.run(iter([x[i : i + 1] for i in range(len(x))]))])

@@ -68,7 +68,7 @@ def test_a_folder_of_class_folders(tmp_path):
         "dog/1.jpeg": "dog",
         "two words 🌸/x y.webp": "two words 🌸",
     }
-    assert found.splits == [None] * 4 and found.groups == [None] * 4 and all(os.path.isfile(p) for p in found.paths)
+    assert found.splits == [None] * 4 and found.groups == [None] * 4 and all(os.path.isfile(p) for p in found.inputs)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_table_is_read_as_it_is_written(folder, name, mark, end):
     rows = ["image,label,extra", "img/a.jpg,cat,1", "", " img/b.jpg , 010 ,2", "img/c.jpg,no,"]
     found = sources.read(table(folder, end.join(rows).replace(",", mark) + end, name))
     assert (found.ids, found.labels) == (["img/a.jpg", "img/b.jpg", "img/c.jpg"], ["cat", "010", "no"])
-    assert found.paths == [str(folder / i) for i in found.ids] and found.root == folder
+    assert found.inputs == [str(folder / i) for i in found.ids] and found.root == folder
 
 
 def test_quotes_hold_separators_line_breaks_and_quotes(folder):
@@ -208,7 +208,7 @@ def test_quotes_hold_separators_line_breaks_and_quotes(folder):
 def test_a_table_in_another_encoding_is_refused_with_line_and_byte(folder):
     assert (
         wrong(folder, b"image,label\nimg/a.jpg,x\nimg/b.jpg,caf\xe9\n")
-        == "t.csv:3: tables are UTF-8; byte 37 (0xe9) is not. Save the table as UTF-8."
+        == "t.csv:3: text must be UTF-8; byte 37 (0xe9) is not. Save it as UTF-8."
     )
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         said = wrong(folder, "image,label\nimg/a.jpg,x\n".encode(encoding))
@@ -280,7 +280,7 @@ def test_wrong_paths_are_all_listed_with_their_lines(folder):
 
 def test_absolute_paths_inside_the_folder_are_read(folder, tmp_path):
     assert (
-        sources.read(table(folder, f"image,label\n{folder}/img/a.jpg,x\nimg/../img/b.jpg,y\n")).paths[0]
+        sources.read(table(folder, f"image,label\n{folder}/img/a.jpg,x\nimg/../img/b.jpg,y\n")).inputs[0]
         == f"{folder}/img/a.jpg"
     )
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
@@ -295,9 +295,9 @@ def test_absolute_paths_inside_the_folder_are_read(folder, tmp_path):
 def test_a_table_beside_its_images_is_read_from_any_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
     table(folder, "image,label\nimg/a.jpg,x\n")
-    assert sources.read(Data(path="t.csv")).paths == ["img/a.jpg"]
+    assert sources.read(Data(path="t.csv")).inputs == ["img/a.jpg"]
     monkeypatch.chdir(folder.parent)
-    assert sources.read(Data(path="data/t.csv")).paths == ["data/img/a.jpg"]
+    assert sources.read(Data(path="data/t.csv")).inputs == ["data/img/a.jpg"]
 
 
 def test_an_image_listed_twice_has_two_ids(folder):
@@ -424,14 +424,14 @@ def test_tfrecord_files_are_unpacked_once(tmp_path, monkeypatch):
     records(tmp_path / "in", "x.tfrecord-00001-of-00002", {"image": png(1), "label": b"cat"})
     data = Data(path=str(tmp_path / "in" / "x.tfrecord-*"))
     found = sources.read(data)
-    assert found.labels == ["cat", "dog", "cat"] and len(set(found.ids)) == 3 and found.paths[0] == found.paths[2]
-    assert [Path(p).read_bytes() for p in found.paths] == [png(1), png(2), png(1)]
-    assert all(p.startswith(str(tmp_path / "cache")) for p in found.paths)
-    times = [os.stat(p).st_mtime_ns for p in found.paths]
-    Path(found.paths[1]).write_bytes(png(2)[:20])
+    assert found.labels == ["cat", "dog", "cat"] and len(set(found.ids)) == 3 and found.inputs[0] == found.inputs[2]
+    assert [Path(p).read_bytes() for p in found.inputs] == [png(1), png(2), png(1)]
+    assert all(p.startswith(str(tmp_path / "cache")) for p in found.inputs)
+    times = [os.stat(p).st_mtime_ns for p in found.inputs]
+    Path(found.inputs[1]).write_bytes(png(2)[:20])
     again = sources.read(data)
-    assert again == found and os.stat(again.paths[0]).st_mtime_ns == times[0]
-    assert Path(again.paths[1]).read_bytes() == png(2), "a file that was cut short is written again"
+    assert again == found and os.stat(again.inputs[0]).st_mtime_ns == times[0]
+    assert Path(again.inputs[1]).read_bytes() == png(2), "a file that was cut short is written again"
     assert not [n for n in os.listdir(found.root) if n.endswith(".tmp")]
 
 
@@ -545,7 +545,7 @@ import json, sys
 from tlkeras.config import Data
 from tlkeras.data import sources
 found = sources.read(Data(tfds="tiny_flowers"), offline=True)
-print(json.dumps([found.splits, found.labels, found.paths, found.ignored]))
+print(json.dumps([found.splits, found.labels, found.inputs, found.ignored]))
 """
 
 
@@ -556,7 +556,7 @@ def test_a_prepared_dataset_is_read_by_its_folder_and_by_name(prepared):
         [("train", "rose"), ("train", "lily")] * 3 + [(s, c) for s in ("val", "test") for c in ("rose", "lily")]
     )
     assert found.ignored == {"without a label": 2}, "-1 stands for a label that is kept secret, not for the last class"
-    assert sorted(Path(p).read_bytes() for p in found.paths) == sorted(png(i) for i in range(10))
+    assert sorted(Path(p).read_bytes() for p in found.inputs) == sorted(png(i) for i in range(10))
     # Another process: TensorFlow Datasets reads the variable once, and there the builder's code is not known.
     made = subprocess.run(
         [sys.executable, "-c", BY_NAME],
@@ -565,7 +565,7 @@ def test_a_prepared_dataset_is_read_by_its_folder_and_by_name(prepared):
         text=True,
         check=True,
     )
-    assert json.loads(made.stdout.splitlines()[-1]) == [found.splits, found.labels, found.paths, found.ignored]
+    assert json.loads(made.stdout.splitlines()[-1]) == [found.splits, found.labels, found.inputs, found.ignored]
 
 
 def test_other_features_can_be_the_label(prepared):

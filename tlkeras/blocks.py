@@ -10,10 +10,11 @@ import warnings
 from tlkeras.errors import ModelError, nearest
 
 
-def flatten(model, inputs, pixels, opened=None) -> dict:
+def flatten(model, inputs, pixels=None, opened=None) -> dict:
     """Applies a functional model's own layers to `pixels`, sharing its weights: {layer name: its output tensor}.
 
-    `inputs` is the keras.Input that `pixels` was computed from. The result is one flat graph, which can be
+    `inputs` is the keras.Input that `pixels` was computed from, or {name of an input: keras.Input} for a network
+    that takes several, which are then used as they are. The result is one flat graph, which can be
     cut at any of the tensors; '' names the model's output. `opened` maps the names of composite layers to
     functions `(layer, apply, x) -> y` that run the layers inside by `apply(inner, x)`, so that a cut can
     fall between the blocks of a transformer's encoder.
@@ -23,7 +24,8 @@ def flatten(model, inputs, pixels, opened=None) -> dict:
     tensors = {}
 
     def call(layer, *args, **kwargs):
-        args, kwargs = keras.tree.map_structure(lambda x: pixels if x is inputs else x, (args, kwargs))
+        if pixels is not None:
+            args, kwargs = keras.tree.map_structure(lambda x: pixels if x is inputs else x, (args, kwargs))
         if layer.name in (opened or {}):
             tensors[layer.name] = opened[layer.name](layer, call, *args, **kwargs)
         else:
@@ -31,7 +33,8 @@ def flatten(model, inputs, pixels, opened=None) -> dict:
         return tensors[layer.name]
 
     # A layer's own `.output` would be the tensor of the graph it was first built in, hence the table.
-    (tensors[""],) = walk(model, keras.tree.map_structure(lambda _: inputs, model.input), call)
+    given = inputs if isinstance(inputs, dict) else keras.tree.map_structure(lambda _: inputs, model.input)
+    (tensors[""],) = walk(model, given, call)
     return tensors
 
 

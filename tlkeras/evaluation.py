@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from tlkeras import configure, data, device, network, tasks
 from tlkeras.config import Config, Data
-from tlkeras.data import pipeline, scan
+from tlkeras.data import pictures, pipeline, scan, tables, text_sources
 from tlkeras.errors import DataError, ModelError, UsageError
 from tlkeras.prefix import streams
 from tlkeras.progress import Progress
 from tlkeras.run import Run, open_run, read_json, replacing, sha256, write_json
+
+PART = 4096  # rows whose outputs are held at a time
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def open_trained(folder, precision: str | None = None) -> Trained:
             f"{run.model} is not the file this run wrote: its SHA-256 differs from manifest.json. Restore it, or train again."
         )
     _, hardware = device.choose(cfg.train.device, cfg.train.precision)
-    net = network.rebuild(cfg, manifest["answer"], read_json(run.backbone), run.model, precision or hardware)
+    precision = precision or hardware
+    net = network.rebuild(cfg, manifest["answer"], read_json(run.backbone), run.model, precision, run.tokenizer)
     return Trained(run, cfg, tasks.get(cfg.task_name), tasks.options_of(cfg), manifest["answer"], net)
 
 
@@ -68,7 +71,7 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
     held = data.reopen(trained.run)
     if data_path is not None:
         name, held = "data", _other(trained, held, data_path, progress)
-        rows = np.arange(len(held.paths))
+        rows = np.arange(len(held.ids))
     else:
         name, rows = split, held.rows(split)
     if not len(rows):
@@ -76,7 +79,7 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
             f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data."
         )
     path = trained.run.predictions(name)
-    table, ids = held.table(rows), [held.ids[i] for i in rows]
+    table, ids = held.table(rows, reader=trained.network.reader), [held.ids[i] for i in rows]
 
     def parts():
         done = 0
@@ -98,26 +101,43 @@ def score(path, task) -> dict:
     return {"main": task.MAIN(answer)[0], **task.score(table, answer)}
 
 
-def outputs(trained: Trained, table: pipeline.Table, batch: int | None = None, progress: Progress | None = None):
-    """Yields the finished outputs (b, k) of the samples of a table, in order, `batch` at a time; None: as many as
-    this machine does best."""
-    finish, answer = trained.task.finish, trained.answer
-    stream = streams.open_stream(trained.network.model, "uint8", lambda raw: (finish(raw[0], answer),), batch)
-    done = 0
+def outputs(trained: Trained, table, batch: int | None = None, progress: Progress | None = None):
+    """Yields the finished outputs (b, k) of the rows of a table, in order, `batch` at a time; None: as many as this
+    machine does best."""
+    finish, answer, net = trained.task.finish, trained.answer, trained.network
+    dtype = "uint8" if net.reader is None else None
+    stream = streams.open_stream(net.model, dtype, lambda raw: (finish(raw[0], answer),), batch)
+    kind, done = pipeline.of(table), 0
     if progress:
         progress.start()
     with data.changed_files():
-        images = pipeline.in_order(table, trained.network.pixels, stream.batch).map(lambda x, *_: x)
-        for (output,) in stream.run(images.as_numpy_iterator()):
-            done += len(output)
-            if progress:
-                progress.step("predict", done, len(table))
-            yield output
+        # Texts are passed by length, so their order is put right again part by part.
+        for start in range(0, len(table), PART):
+            part = [(i, 0) for i in range(start, min(start + PART, len(table)))]
+            order = [i for i, _ in kind.arranged(table, net.input, part)]
+            rows = []
+            for (output,) in stream.run(kind.views(table, net.input, [(i, 0) for i in order], stream.batch, 0)):
+                rows += list(output)
+                done += len(output)
+                if progress:
+                    progress.step("predict", done, len(table))
+            found = [rows[k] for k in np.argsort(order, kind="stable")]
+            yield np.stack(found) if len({r.shape for r in found}) == 1 else found
 
 
-def predict(folder, files, batch: int | None = None, quiet: bool = False) -> list[dict]:
-    """Answers for image files and folders of them: [{'file', 'label', 'score', 'scores'} or {'file', 'error'}]."""
+def predict(folder, files=(), batch: int | None = None, quiet: bool = False, texts=()) -> list[dict]:
+    """Answers for files and texts: [{'file', ..., the answer of the task} or {'file', 'error'}].
+
+    Args:
+        folder: the run.
+        files: of an image task image files and folders of them. Of a text task .txt files, each one text, and tables
+            (.csv, .tsv, .jsonl, .parquet) with the columns that the run was trained on, but no labels.
+        batch: samples at a time. None: as many as this machine does best.
+        texts: texts themselves; a pair is a tuple.
+    """
     trained = open_trained(folder)
+    if trained.network.reader is not None:
+        return _predict_texts(trained, files, texts, batch, Progress(quiet))
     paths: list[str] = []
     answers: dict[str, dict] = {}
     for given in map(Path, files):
@@ -133,11 +153,56 @@ def predict(folder, files, batch: int | None = None, quiet: bool = False) -> lis
     if good:
         prints = np.array([found.good[p].fingerprint for p in good], np.int64)
         empty = np.zeros((len(good), 1), np.float32)
-        table = pipeline.Table(good, empty, empty[:, 0], prints, [found.good[p].sha256 for p in good])
+        table = pictures.Table(good, empty, empty[:, 0], prints, [found.good[p].sha256 for p in good])
         rows = (row for output in outputs(trained, table, batch, Progress(quiet)) for row in output)
         for path, output in zip(good, rows, strict=True):
             answers[path] = {"file": path, **trained.task.decode(output, trained.answer)}
     return list(answers.values())
+
+
+def _predict_texts(trained: Trained, files, texts, batch, progress) -> list[dict]:
+    wanted = replace(tasks.wanted(trained.config.task_name), labelled=False)
+    given: list[tuple[str, tuple | None, str | None]] = []  # id, texts, what is wrong
+    for n, text in enumerate(texts, 1):
+        given.append((f"text {n}", text if isinstance(text, tuple) else (text,), None))
+    for path in map(Path, files):
+        try:
+            if path.suffix.lower() == ".txt":
+                given.append((str(path), (tables.decoded(path),), None))
+            else:
+                section = Data(path=str(path), text=trained.config.data.text)
+                found = text_sources.read(section, wanted)
+                given += [(f"{path}: {i}", t, None) for i, t in zip(found.ids, found.inputs, strict=True)]
+        except (DataError, OSError) as e:
+            given.append((str(path), None, str(e)))
+    many = len(columns_of(trained))
+    for n, (i, t, _) in enumerate(given):
+        if t is not None:
+            short = f"{many} texts make a sample; received {len(t)}" if len(t) != many else None
+            given[n] = (i, t, short or text_sources.fault(t))
+    good = [t for _, t, wrong in given if wrong is None]
+    found = iter(_answers(trained, good, batch, progress))
+    return [
+        {"file": i, "error": wrong} if wrong else {"file": i, "text": t[0] if many == 1 else list(t), **next(found)}
+        for i, t, wrong in given
+    ]
+
+
+def columns_of(trained: Trained) -> list[str]:
+    """The columns of text that a run reads."""
+    named = trained.config.data.text
+    wanted = tasks.wanted(trained.config.task_name).texts
+    return list(wanted) if named is None else [named] if isinstance(named, str) else list(named)
+
+
+def _answers(trained: Trained, samples: list[tuple[str, ...]], batch, progress):
+    """The decoded answer of each sample of texts, in order."""
+    if not samples:
+        return
+    empty = np.zeros((len(samples), 1), np.float32)
+    table = trained.network.reader.table(samples, empty, empty[:, 0])
+    for output in (row for part in outputs(trained, table, batch, progress) for row in part):
+        yield trained.task.decode(output, trained.answer)
 
 
 def _other(trained: Trained, held, data_path, progress):
@@ -145,7 +210,10 @@ def _other(trained: Trained, held, data_path, progress):
     asked = trained.config.data.model_dump() | {"path": str(data_path), "tfds": None, "val": 0.0, "test": 0.0}
     if trained.answer.get("classes"):
         asked["classes"] = trained.answer["classes"]
-    other = data.collect(Data.model_validate(asked), trained.task, trained.options, progress, every_class=False)
+    texts = tasks.wanted(trained.config.task_name)
+    other = data.collect(
+        Data.model_validate(asked), trained.task, trained.options, progress, every_class=False, texts=texts
+    )
     known = {held.hashes[i]: held.ids[i] for i in held.rows("train")}
     if seen := [f"{other.ids[i]} (trained on as {known[h]})" for i, h in enumerate(other.hashes) if h in known]:
         more = f"\n  ... and {len(seen) - 20} more" if len(seen) > 20 else ""

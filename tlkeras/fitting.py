@@ -66,6 +66,7 @@ class Fitting:
     def phase(self, index: int, one: plans.PhasePlan, resumed) -> None:
         """Applies the plan, finds or computes what is frozen, compiles, fits and audits one phase."""
         model, phase, seed = self.net.model, one.phase, self.cfg.train.seed
+        kind = pipeline.of(self.train_table)
         plans.apply(self.net, one)
         if resumed:
             _assign(model.variables, resumed[1]["weights"])
@@ -77,17 +78,17 @@ class Fitting:
         trained = suffix if features else prefix.whole(cut, suffix, model.name)
 
         def stream(first):
+            args = self.net.input, batch, seed, first, phase.epochs
             if features:
-                return features.training(self.train_table, batch, seed, first, phase.epochs)
-            args = self.net.pixels, batch, seed, first, phase.epochs
-            return pipeline.training(self.train_table, *args, self.cfg.augment)
+                return features.training(self.train_table, *args)
+            return kind.training(self.train_table, *args, self.cfg.augment)
 
         def held_out():
             if not len(self.val_table):
                 return None
             if features:
-                return features.held_out(self.val_table, batch)
-            return pipeline.held_out(self.val_table, self.net.pixels, batch)
+                return features.held_out(self.val_table, self.net.input, batch)
+            return kind.held_out(self.val_table, self.net.input, batch)
 
         def compiled(jit):
             trained.compile(
@@ -155,14 +156,16 @@ class Fitting:
         """Samples a step, and steps an update; what `auto` came to goes to plan.json, for resuming and the report."""
         plan, asked = read_json(self.run.plan), self.cfg.train
         known = plan.setdefault("steps", {})
+        length = getattr(self.net.input, "length", None)
         deepest = min(self.cuts, key=lambda cut: len(cut.held)).suffix
         if "batch" not in known:
-            known["batch"] = steps.size(asked.batch, deepest, len(self.train_table), self.precision)
+            known["batch"] = steps.size(asked.batch, deepest, len(self.train_table), self.precision, length)
         parts = known.setdefault("parts", {})
         name, batch = self.plans[index].phase.name, known["batch"]
         if name not in parts:
             own = self.cuts[index].suffix
-            parts[name] = steps.parts(batch, own, self.precision) if asked.accumulate == "auto" else asked.accumulate
+            auto = asked.accumulate == "auto"
+            parts[name] = steps.parts(batch, own, self.precision, length) if auto else asked.accumulate
             if batch % parts[name]:
                 raise ConfigError(
                     f"train.accumulate: {parts[name]} does not divide the batch of {batch} that auto came to."

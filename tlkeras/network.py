@@ -1,14 +1,14 @@
-"""The whole network: pixels -> scaling -> backbone -> pooling -> head, as one flat graph cut into blocks."""
+"""The whole network: pixels -> scaling -> backbone -> pooling -> head, or tokens -> backbone -> pooling -> head, as one
+flat graph cut into blocks."""
 
 import contextlib
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tlkeras import backbones, blocks, tasks, weights
-from tlkeras.backbones import Backbone, Pixels, Source
+from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub
 from tlkeras.errors import ConfigError, ModelError
 
 HEAD = "head"
@@ -16,13 +16,24 @@ HEAD = "head"
 
 @dataclass(frozen=True)
 class Network:
-    """A model from uint8-valued pixels (B, height, width, 3) to raw outputs (B, k), and its layers by block,
-    input side first, the head last. `backbone` is what `build` needs to make it again without weights."""
+    """A model from uint8-valued pixels (B, height, width, 3), or a dict of int32 tokens (B, length), to raw outputs,
+    and its layers by block, input side first, the head last. `input` is the contract, `reader` turns texts into rows
+    (None for images), `base` is the backbone as its source built it. `backbone` is what `rebuild` needs to make it
+    again without weights."""
 
     model: Any
     blocks: dict[str, tuple]
-    pixels: Pixels
+    input: Pixels | Tokens
     backbone: dict
+    reader: Any = None
+    base: Any = None
+
+    @property
+    def takes(self) -> str:
+        """The size of the input in words: '224x224' or 'up to 128 tokens'."""
+        if isinstance(self.input, Tokens):
+            return f"up to {self.input.length} tokens"
+        return f"{self.input.size[0]}x{self.input.size[1]}"
 
     def variables(self, block: str) -> list:
         """All weights of a block, BatchNorm statistics too."""
@@ -40,8 +51,6 @@ def entry(config, offline: bool = False) -> Backbone:
     """The catalogue entry of a config's backbone, or one made from the preset directory or handle it names."""
     name = config.backbone.name
     if name not in backbones.catalogue() and (Path(name).is_dir() or "://" in name):
-        from tlkeras.backbones import keras_hub
-
         return keras_hub.from_directory(name, offline)
     return backbones.get(name)
 
@@ -62,9 +71,9 @@ def source(config, record: Backbone) -> str | None:
 
 
 def contract(config, offline: bool = False) -> Pixels:
-    """What the backbone of a config reads, with the size and the way of resizing that the config asks for."""
+    """What an image backbone of a config reads, with the size and the way of resizing that the config asks for."""
     record = entry(config, offline)
-    pixels = record.pixels or _preset_pixels(record, source(config, record), offline)
+    pixels = record.pixels or keras_hub.pixels_of(_preset(record, source(config, record)), offline=offline)
     size = (config.backbone.size,) * 2 if config.backbone.size else pixels.size
     return replace(pixels, size=size, crop=(pixels.crop or 1.0) if config.backbone.resize == "crop" else None)
 
@@ -73,19 +82,44 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
     """Builds the network of a config, with the backbone's pretrained weights in it.
 
     Raises:
+        ConfigError: when the backbone reads another kind of input than the task.
         ModelError, MachineError: when the weights cannot be had.
     """
     record = entry(config, offline)
-    wanted, pixels = source(config, record), contract(config, offline)
+    if record.kind != (kind := tasks.kind(config.task_name)):
+        raise ConfigError(
+            f"task {config.task_name} needs a backbone for {kind}, and {record.name} reads {record.kind}. List them with: tlkeras backbones --kind {kind}"
+        )
+    wanted = source(config, record)
     with dtype_policy(precision):
+        if record.kind == "text":
+            tokens, tokenizer = keras_hub.tokens_of(record, _preset(record, wanted), offline)
+            base = weights.load(record, wanted, None, offline=offline)
+            return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
+        pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
         return _assemble(config, answer, record, base, pixels, wanted)
 
 
-def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: str = "float32") -> Network:
+def _limited(config, tokens: Tokens) -> Tokens:
+    """The contract with the length that the config asks for.
+
+    Raises:
+        ConfigError: when the network has not so many positions.
+    """
+    asked = config.backbone.length
+    if asked and asked > tokens.length:
+        raise ConfigError(f"backbone.length: {config.backbone.name} has {tokens.length} positions; received {asked}.")
+    # A network that is not told what is padding mixes it in: as much of it as there is, which must always be the same.
+    padding = config.backbone.padding if tokens.masked else "length"
+    return replace(tokens, length=asked or min(tokens.length, 512), padding=padding)
+
+
+def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: str = "float32", folder=None) -> Network:
     """Builds the network of a finished run again, from its backbone.json, and loads `weight_file` into it.
 
-    Nothing is downloaded, and no object is taken from the weight file: only arrays.
+    Nothing is downloaded, and no object is taken from the weight file: only arrays. `folder` holds the tokenizer of a
+    network for text.
 
     Raises:
         ModelError: when the file does not fit.
@@ -93,14 +127,15 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     from tlkeras.weights import files
 
     record = _recorded(backbone)
-    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone["pixels"].items()}
-    pixels = Pixels(**known)
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone["input"].items()}
+    kind = Tokens if record.kind == "text" else Pixels
+    tokenizer = keras_hub.tokenizer_in(folder) if record.kind == "text" else None
     with dtype_policy(precision):
         if backbone["hub"] is None:
-            base = record.build(pixels.size, None)
+            base = record.build(known["size"], None)
         else:
-            base = _from_hub_config(backbone["hub"])
-        network = _assemble(config, answer, record, base, pixels, backbone["weights"])
+            base = keras_hub.from_config(backbone["hub"])
+        network = _assemble(config, answer, record, base, kind(**known), backbone["weights"], tokenizer)
     if weight_file is not None:
         files.check_keras(Path(weight_file))
         try:
@@ -110,46 +145,47 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     return network
 
 
-def _assemble(config, answer, record: Backbone, base, pixels: Pixels, weights_name: str | None) -> Network:
+def _assemble(config, answer, record: Backbone, base, contract, weights_name: str | None, tokenizer=None) -> Network:
     import keras
 
-    from tlkeras.data import images
+    from tlkeras.data import images, texts
 
     task, options = tasks.get(config.task_name), tasks.options_of(config)
-    inputs = keras.Input((*pixels.size, 3), name="pixels", dtype="float32")
-    tensors = blocks.flatten(base, inputs, images.normalise(inputs, pixels), record.opened)
-    boundaries = record.blocks(base) if callable(record.blocks) else record.blocks
+    if record.kind == "text":
+        body = keras_hub.features(base, record.family)
+        inputs: Any = {name: keras.Input((None,), name=name, dtype="int32") for name in body.input}
+        tensors = blocks.flatten(body, inputs, opened=record.opened)
+        reader = texts.Reader(contract, tokenizer, getattr(task, "encode", texts.encode))
+    else:
+        body, reader = base, None
+        inputs = keras.Input((*contract.size, 3), name="pixels", dtype="float32")
+        tensors = blocks.flatten(base, inputs, images.normalise(inputs, contract), record.opened)
+    boundaries = record.blocks(body) if callable(record.blocks) else record.blocks
     cut = blocks.split(inputs, tensors, boundaries)
-    raw = task.head(_pooled(tensors[""], record.pool), answer, options)
+    pool = config.backbone.pool or record.pool
+    raw = task.head(_pooled(tensors[""], pool, inputs, contract), answer, options)
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
     cut[HEAD] = tuple(x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer))
-    hub = None
-    if type(base).__module__.startswith("keras_hub."):
-        hub = {
-            "class": type(base).__name__,
-            "config": json.loads(json.dumps(keras.saving.serialize_keras_object(base)["config"])),
-        }
-        # The precision of the run that trained is not that of the export: rebuild chooses its own.
-        hub["config"].pop("dtype", None)
     known = record.sources.get(weights_name or "")
     about = {
         "catalogued": backbones.catalogue().get(record.name) is record,
         "name": record.name,
         "family": record.family,
+        "kind": record.kind,
         "pool": record.pool,
         "weights": weights_name,
         "licence": known.licence if known else "unknown",
+        "hub": keras_hub.configured(base),
+        "input": vars(contract),
     }
-    return Network(model, cut, pixels, {**about, "hub": hub, "pixels": vars(pixels)})
+    return Network(model, cut, contract, about, reader, base)
 
 
 def _recorded(backbone: dict) -> Backbone:
     """The entry of a run's backbone.json; a preset directory that the run came from need not be there any more."""
     if backbone["catalogued"]:
         return backbones.get(backbone["name"])
-    from tlkeras.backbones import keras_hub
-
     known = keras_hub.family(backbone["family"])
     source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
     return Backbone(
@@ -161,6 +197,7 @@ def _recorded(backbone: dict) -> Backbone:
         backbone["pool"],
         sources=source,
         opened=known.opened,
+        kind=known.kind,
     )
 
 
@@ -170,41 +207,42 @@ def _no_build(size, weights):
     )
 
 
-def _pooled(features, pool: str):
-    """Features as (B, c): the mean over space or tokens, the first token, or as they are."""
+def _pooled(features, pool: str, inputs, contract):
+    """Features as (B, c): the mean over space or tokens, the first token, the last, or as they are."""
     from keras import layers, ops
 
     if len(features.shape) == 2 or pool == "none":
         return features
     if pool == "token":
         return ops.take(features, 0, axis=1)
-    return (layers.GlobalAveragePooling1D if len(features.shape) == 3 else layers.GlobalAveragePooling2D)(
-        name="head_pool"
-    )(features)
+    if len(features.shape) == 4:
+        return layers.GlobalAveragePooling2D(name="head_pool")(features)
+    if not isinstance(inputs, dict):
+        return layers.GlobalAveragePooling1D(name="head_pool")(features)
+    if "padding_mask" in inputs:
+        mask = ops.cast(inputs["padding_mask"], features.dtype)
+    else:  # FNet is not told, and mixes padding in; the mean need not
+        mask = ops.cast(ops.not_equal(inputs["token_ids"], contract.pad), features.dtype)
+    if pool == "last":
+        mask = mask * ops.cast(ops.equal(ops.cumsum(mask, 1), ops.sum(mask, 1, keepdims=True)), mask.dtype)
+    total = ops.sum(features * ops.expand_dims(mask, -1), axis=1)
+    return total / ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1)
 
 
-def _from_hub_config(hub: dict):
-    import keras_hub
+def _preset(record: Backbone, wanted: str | None) -> str:
+    """Where the preset lies that the input of a backbone is known from.
 
-    from tlkeras.backbones import keras_hub_families
-
-    cls = getattr(keras_hub.models, hub["class"], None)
-    if cls is None:
-        raise ModelError(
-            f"The installed keras-hub has no {hub['class']}; install the version that manifest.json names."
-        )
-    return keras_hub_families.corrected(cls.from_config(hub["config"]))
-
-
-def _preset_pixels(record: Backbone, wanted, offline: bool) -> Pixels:
-    from tlkeras.backbones import keras_hub
-
+    Raises:
+        ConfigError: when none is named.
+    """
+    if wanted is None and "preset" in record.sources:
+        wanted = "preset"  # a directory, of which random weights of that architecture were asked for
     if wanted is None:
         raise ConfigError(
             f"backbone: the input of {record.name} is known from its preset only. Name the preset with backbone.weights."
         )
     known = record.sources.get(wanted)
-    return keras_hub.pixels_of(known.where if known else wanted, offline=offline)
+    return known.where if known else wanted
 
 
 @contextlib.contextmanager

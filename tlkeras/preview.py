@@ -34,11 +34,12 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, network, prefix, tasks
-    from tlkeras.data import sources
+    from tlkeras.data import sources, texts
 
     cfg, origin = configure.load(path, sets)
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
-    samples = sources.read(cfg.data, offline)
+    wanted = tasks.wanted(cfg.task_name)
+    samples = sources.read(cfg.data, offline, wanted)
     targets, answer = task.targets(samples.labels, options, cfg.data.classes)
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
     stated = set(filter(None, samples.splits))
@@ -47,6 +48,14 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     left = loose * (1 - parts["val"] - parts["test"])
     held = loose * parts["val"] + samples.splits.count("val")
     net = network.build(cfg, answer, offline=offline)
+    length, tokens = None, None
+    if net.reader is not None:
+        # No more than a few thousand are tokenised: the statistics do not change with more.
+        chosen = numpy.random.default_rng(0).permutation(len(samples))[:5000]
+        some = [samples.inputs[i] for i in chosen]
+        rows = targets[chosen] if isinstance(targets, numpy.ndarray) else [targets[i] for i in chosen]
+        read = net.reader.table(some, rows, numpy.ones(len(some)))
+        length, tokens = int(texts.padded(read, net.input).max()), texts.lengths(read, net.input)
     phases = configure.phases(cfg, round(left), len(net.blocks) - 1)
     phase_plans = make(phases, list(net.blocks), net.backbone["name"], origin)
     rows = table(net, phase_plans)
@@ -57,7 +66,8 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "steps": p.epochs * math.ceil(left / cfg.train.usual_batch),
             "optimizer": p.optimizer,
             "schedule": p.schedule,
-            "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held)),
+            "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
+            "tokens": tokens,
         }
         for i, p in enumerate(phases)
     }
@@ -80,6 +90,8 @@ def text(rows: list[dict]) -> str:
             out.append(
                 f"  {row['block']:<12} {'trained' if row['trained'] else 'frozen':<8} {rate:>9}  {row['batchnorm'] if row['trained'] else '':<9} {row['parameters']:>12,} {row['trainable']:>12,}"
             )
+        if first["tokens"]:
+            out.append(f"  tokens: {first['tokens']}")
         out.append(f"  below the first trained layer: {first['prefix']}")
         out.append(
             f"  memory for weights and optimizer: {(sum(r['parameters'] for r in here) + 3 * moving) * 4 / 1e6:,.0f} MB, activations on top"

@@ -37,6 +37,7 @@ class Run:
         self.history = self.folder / "history.csv"
         self.checkpoints = self.folder / "checkpoints"
         self.backbone = self.folder / "backbone.json"
+        self.tokenizer = self.folder / "tokenizer"
         self.model = self.folder / "model.keras"
         self.metrics = self.folder / "metrics.json"
         self.report = self.folder / "report.html"

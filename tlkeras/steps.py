@@ -13,7 +13,7 @@ LARGEST = 256
 FEWEST_STEPS = 10  # updates an epoch that `batch: auto` leaves
 
 
-def size(asked, model, samples: int, precision: str) -> int:
+def size(asked, model, samples: int, precision: str, length: int | None = None) -> int:
     """The batch of a config: its own, or for 'auto' the largest power of two up to 256 that memory holds and that
     leaves ten updates an epoch, but 8 at least.
 
@@ -21,37 +21,40 @@ def size(asked, model, samples: int, precision: str) -> int:
         model: what is trained, from what crosses the cut to the outputs.
         samples: in the training split.
         precision: the Keras dtype policy.
+        length: tokens of the longest text; None for images.
     """
     if asked != "auto":
         return asked
-    most = min(LARGEST, max(8, samples // FEWEST_STEPS), fitting(model, precision) or 32)
+    most = min(LARGEST, max(8, samples // FEWEST_STEPS), fitting(model, precision, length) or 32)
     return 2 ** int(math.log2(max(most, 1)))
 
 
-def parts(batch: int, model, precision: str) -> int:
+def parts(batch: int, model, precision: str, length: int | None = None) -> int:
     """Into how many parts a batch is cut so that one fits into memory: 1, or a divisor of it, whose gradients are
     added up before the weights move."""
-    room = fitting(model, precision)
+    room = fitting(model, precision, length)
     if room is None or room >= batch:
         return 1
     return next(k for k in range(1, batch + 1) if batch % k == 0 and batch // k <= max(room, 1))
 
 
-def fitting(model, precision: str) -> int | None:
+def fitting(model, precision: str, length: int | None = None) -> int | None:
     """How many samples a training step can hold in half of the memory that is free; None where that is unknown."""
     free = free_memory()
     if free is None:
         return None
-    return int(free / 2 // max(activation_bytes(model, 2 if "16" in precision else 4), 1))
+    return int(free / 2 // max(activation_bytes(model, 2 if "16" in precision else 4, length), 1))
 
 
-def activation_bytes(model, width: int) -> int:
+def activation_bytes(model, width: int, length: int | None = None) -> int:
     """Bytes of one sample in a training step: every operation's output, kept for its gradient, and the gradient.
     An upper estimate: what is trained in place or not needed again is counted too."""
     import keras
 
     outputs = [x for op in model.operations for x in keras.tree.flatten(op.output)]
-    return 2 * width * sum(math.prod(d or 1 for d in x.shape[1:]) for x in outputs)
+    # A layer of a transformer is one operation here: its heads' scores and inner states are some ten times its output.
+    inside = 10 if length else 1
+    return 2 * width * inside * sum(math.prod(d or length or 1 for d in x.shape[1:]) for x in outputs)
 
 
 def free_memory() -> int | None:

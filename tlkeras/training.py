@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tlkeras import config, configure, data, device, network, plans, preview, tasks
 from tlkeras.config import Config
+from tlkeras.data import texts
 from tlkeras.errors import UsageError, missing_extra
 from tlkeras.fitting import Fitting
 from tlkeras.progress import Progress
@@ -68,7 +69,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     # ------------------------------------------------------------------ data
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     # What every file is decoded for once is kept for training, unless that augments it.
-    pixels = None if cfg.augment.active else network.contract(cfg, offline)
+    text = tasks.kind(cfg.task_name) == "text"
+    pixels = None if text or cfg.augment.active else network.contract(cfg, offline)
     held = (
         data.reopen(run)
         if resume and run.splits.is_file()
@@ -82,8 +84,12 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     net = network.build(cfg, answer, precision, offline=offline)
     blocks = list(net.blocks)
     progress.line(
-        f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.pixels.size[0]}x{net.pixels.size[1]}, {precision} on the {used.upper()}"
+        f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.takes}, {precision} on the {used.upper()}"
     )
+    tables = [held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val"))]
+    if text:
+        progress.line(f"tokens    {texts.lengths(tables[0], net.input)}")
+        net.reader.tokenizer.save_to_preset(run.tokenizer)
 
     # ------------------------------------------------------------------ plan
     phases = configure.phases(cfg, len(rows), len(blocks) - 1)
@@ -103,8 +109,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         (used, precision),
         task,
         options,
-        held.table(rows, targets, weights),
-        held.table(held.rows("val"), targets, weights),
+        *tables,
         progress,
     )
     with fit.stopped_by_signals():

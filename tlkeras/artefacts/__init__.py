@@ -2,19 +2,21 @@
 and scored within the tolerance. Every artefact is made from a float32 network, whatever precision trained it.
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tlkeras import __version__, configure, data, network, tasks
 from tlkeras.artefacts import saved_model, tflite
-from tlkeras.data import pipeline, sources
+from tlkeras.data import pictures, sources, texts
 from tlkeras.errors import DataError, GateError, UsageError, nearest
-from tlkeras.evaluation import Trained, open_trained, outputs
+from tlkeras.evaluation import Trained, columns_of, open_trained, outputs
 from tlkeras.progress import Progress
 from tlkeras.run import Run, replacing_folder, write_json
 
@@ -64,7 +66,7 @@ def export(folder, to=(), max_drop: float | None = None, quiet: bool = False) ->
         target = trained.run.artefact(form)
         try:
             with replacing_folder(target) as temporary:
-                what = contract(trained, form)
+                what = contract(trained, form, proof.length)
                 writer(form).write(trained, what, temporary, proof.calibration() if form == tflite.INT8 else None)
                 write_json(temporary / "contract.json", what)
                 row = proof.hold(form, temporary, allowed)
@@ -95,19 +97,21 @@ def check(config_path, to=(), sets=(), quiet: bool = False) -> list[str]:
             f"No format is named, neither on the command line nor in the config. Name some with --to: {', '.join(FORMATS)}"
         )
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
-    rows, answer = task.targets(sources.read(cfg.data).labels, options, cfg.data.classes)
+    samples = sources.read(cfg.data, texts=tasks.wanted(cfg.task_name))
+    rows, answer = task.targets(samples.labels, options, cfg.data.classes)
     _, _, answer = task.learnt(rows, np.arange(len(rows)), answer, options)
     net = network.build(
         cfg.model_copy(update={"backbone": cfg.backbone.model_copy(update={"weights": _architecture_only(cfg)})}),
         answer,
     )
     trained = Trained(Run(cfg.name), cfg, task, options, answer, net)  # a run that is yet to be
+    length = min(128, net.input.length) if net.reader is not None else None
     failed = []
     for form in forms:
         progress.line(f"check     {form}")
         with tempfile.TemporaryDirectory() as temporary:
             try:
-                writer(form).write(trained, contract(trained, form), Path(temporary))
+                writer(form).write(trained, contract(trained, form, length), Path(temporary))
             except GateError as e:
                 failed.append(str(e))
     if failed:
@@ -120,9 +124,10 @@ def _architecture_only(cfg):
     return cfg.backbone.weights if network.entry(cfg).pixels is None else None
 
 
-def contract(trained: Trained, form: str) -> dict:
-    """What an artefact takes and gives, as data: written beside it, inside the TFLite file, and read by `serve`."""
-    cfg, pixels, backbone = trained.config, trained.network.pixels, trained.network.backbone
+def contract(trained: Trained, form: str, length: int | None = None) -> dict:
+    """What an artefact takes and gives, as data: written beside it, inside the TFLite file, and read by `serve`.
+    `length` is how many tokens a TFLite file takes."""
+    cfg, backbone = trained.config, trained.network.backbone
     return {
         "schema": 1,
         "name": cfg.name,
@@ -132,15 +137,31 @@ def contract(trained: Trained, form: str) -> dict:
         "weights": backbone["weights"],
         "licence": backbone["licence"],
         "tlkeras": __version__,
-        "input": {
-            "size": list(pixels.size),
-            "dtype": "uint8",
-            "channels": "RGB",
-            "crop": pixels.crop,
-            "interpolation": pixels.interpolation,
-        },
+        "input": _input(trained, length),
         "output": trained.task.OUTPUT,
         "answer": trained.answer,
+    }
+
+
+def _input(trained: Trained, length: int | None) -> dict:
+    takes = trained.network.input
+    if trained.network.reader is not None:
+        tensors = sorted(x.name for x in trained.network.model.inputs)
+        columns = columns_of(trained)
+        return {
+            "kind": "text",
+            "columns": columns,
+            "length": length or takes.length,
+            "tensors": tensors,
+            "dtype": "int32",
+        }
+    return {
+        "kind": "image",
+        "size": list(takes.size),
+        "dtype": "uint8",
+        "channels": "RGB",
+        "crop": takes.crop,
+        "interpolation": takes.interpolation,
     }
 
 
@@ -155,10 +176,17 @@ class Proof:
                 "An artefact is proven on held-out samples, and this run has none. Train with data.test or data.val above 0."
             )
         self.rows = np.random.default_rng(0).permutation(rows)[:MOST] if len(rows) > MOST else rows
-        self.table = self.held.table(self.rows)
+        self.table = self.held.table(self.rows, reader=trained.network.reader)
         self.outputs = np.concatenate(list(outputs(trained, self.table, progress=progress)))
         self.name, self.higher = trained.task.MAIN(trained.answer)
         self.score = self._score(self.outputs)
+
+    @property
+    def length(self) -> int | None:
+        """What the rows of texts are padded to here; None for images."""
+        if self.trained.network.reader is None:
+            return None
+        return int(texts.padded(self.table, self.trained.network.input).max())
 
     def _score(self, outputs) -> float:
         columns = self.trained.task.columns(self.held.targets[self.rows], outputs, self.trained.answer)
@@ -172,7 +200,7 @@ class Proof:
         rng = np.random.default_rng(0)
         queues = [list(rng.permutation(rows[strata == s])) for s in np.unique(strata)]
         chosen = [q[i] for i in range(max(map(len, queues))) for q in queues if i < len(q)][:n]
-        for images, _, _ in pipeline.in_order(held.table(np.array(chosen)), self.trained.network.pixels, 8):
+        for images, _, _ in pictures.in_order(held.table(np.array(chosen)), self.trained.network.input, 8):
             yield from images.numpy()
 
     def hold(self, form: str, folder: Path, allowed: float) -> dict:
@@ -218,21 +246,28 @@ class Proof:
             )
         return row
 
+    def _raw(self) -> dict:
+        samples = [self.held.inputs[i] for i in self.rows]
+        if self.trained.network.reader is not None:
+            return {"texts": samples}
+        return {"paths": [os.fsencode(os.path.abspath(p)).hex() for p in samples]}
+
+    def _arrays(self) -> dict:
+        takes = self.trained.network.input
+        if self.trained.network.reader is not None:
+            wide = replace(takes, length=self.length, padding="length")
+            x, _, _ = texts.reading(self.table, wide)(np.arange(len(self.table)))
+            return {name: tensor.numpy() for name, tensor in x.items()}
+        return {"pixels": np.concatenate([x.numpy() for x, _, _ in pictures.in_order(self.table, takes, 32)])}
+
     def _run(self, form: str, folder: Path) -> dict:
         with tempfile.TemporaryDirectory() as temporary:
-            given, out = Path(temporary) / "in.npz", Path(temporary) / "out.npz"
+            given, out = Path(temporary) / "in", Path(temporary) / "out.npz"
             if form == "saved_model":
-                np.savez(given, paths=np.array([os.fsencode(os.path.abspath(p)) for p in self.table.paths]))
+                given.write_text(json.dumps(self._raw()), "ascii")
             else:
-                np.savez(
-                    given,
-                    pixels=np.concatenate(
-                        [
-                            images.numpy()
-                            for images, _, _ in pipeline.in_order(self.table, self.trained.network.pixels, 32)
-                        ]
-                    ),
-                )
+                given = given.with_suffix(".npz")
+                np.savez(given, **self._arrays())
             command = [sys.executable, "-m", "tlkeras.artefacts.probe", form, str(folder), str(given), str(out)]
             done = subprocess.run(
                 command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -248,7 +283,7 @@ def text(rows: list[dict]) -> str:
     """The rows of `export` as a table for people."""
     name = rows[0]["metric"]
     out = [
-        f"{'format':<15} {name:>10} {'drop':>8} {'largest diff.':>13} {'MB':>7} {'ms/image':>9}",
+        f"{'format':<15} {name:>10} {'drop':>8} {'largest diff.':>13} {'MB':>7} {'ms/sample':>9}",
         f"{'keras':<15} {rows[0]['keras']:>10.4f}",
     ]
     for row in rows:
@@ -256,6 +291,6 @@ def text(rows: list[dict]) -> str:
             f"{row['format']:<15} {row['score']:>10.4f} {row['drop']:>8.4f} {row['max_difference']:>13.2g} {row['bytes'] / 1e6:>7.2f} {row['milliseconds']:>9.1f}"
         )
     out.append(
-        f"Each was run in a fresh process on {rows[0]['n']} held-out files; ms/image is the median of 30, one at a time."
+        f"Each was run in a fresh process on {rows[0]['n']} held-out samples; ms/sample is the median of 30, one at a time."
     )
     return "\n".join([*out, *(f"  {row['path']}" for row in rows)])

@@ -22,11 +22,11 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
     path = Path(artefact)
     folder = path.parent if path.suffix == ".tflite" else path
     rng = np.random.default_rng(0)
-    sample: list | np.ndarray
+    sample: list | dict
     if (folder / tflite.FILE).is_file():
         contract, _ = metadata.read((folder / tflite.FILE).read_bytes())
         run = tflite.load(folder, threads)
-        sample = rng.integers(0, 256, (1, *contract["input"]["size"], 3)).astype(np.uint8)
+        sample = _arrays(contract["input"], rng)
     elif (folder / saved_model.VERSION / "saved_model.pb").is_file():
         import tensorflow as tf
 
@@ -34,7 +34,12 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
         contract = json.loads((folder / "contract.json").read_text("utf8"))
         run = saved_model.load(folder)
-        sample = [tf.io.encode_jpeg(rng.integers(0, 256, (480, 640, 3)).astype(np.uint8)).numpy()]
+        columns = contract["input"].get("columns")
+        sample = (
+            [("a few words of text " * 6,) * len(columns)]
+            if columns
+            else [tf.io.encode_jpeg(rng.integers(0, 256, (480, 640, 3)).astype(np.uint8)).numpy()]
+        )
     else:
         raise UsageError(
             f"{artefact} is no artefact: expected a folder with {tflite.FILE} or {saved_model.VERSION}/saved_model.pb. Make one with: tlkeras export RUN"
@@ -51,6 +56,12 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
     return {"format": contract["format"], "bytes": size, "runs": runs, "threads": threads, "milliseconds": figures}
 
 
+def _arrays(takes: dict, rng) -> dict:
+    if takes["kind"] == "text":
+        return {name: np.ones((1, takes["length"]), np.int32) for name in takes["tensors"]}
+    return {"pixels": rng.integers(0, 256, (1, *takes["size"], 3)).astype(np.uint8)}
+
+
 def text(found: dict) -> str:
     ms = found["milliseconds"]
-    return f"{found['format']}: {found['bytes'] / 1e6:.2f} MB; one image: median {ms['median']:.1f} ms, 95 % within {ms['p95']:.1f} ms, fastest {ms['min']:.1f} ms ({found['runs']} runs)"
+    return f"{found['format']}: {found['bytes'] / 1e6:.2f} MB; one sample: median {ms['median']:.1f} ms, 95 % within {ms['p95']:.1f} ms, fastest {ms['min']:.1f} ms ({found['runs']} runs)"

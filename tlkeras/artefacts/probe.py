@@ -1,11 +1,11 @@
-"""Runs one artefact in a process of its own: python -m tlkeras.artefacts.probe FORMAT FOLDER IN.npz OUT.npz
+"""Runs one artefact in a process of its own: python -m tlkeras.artefacts.probe FORMAT FOLDER IN OUT.npz
 
-A fresh process sees what a user's would, and a file that crashes its runtime takes nobody with it. IN holds
-`paths` (of raw files, for a SavedModel) or `pixels` (uint8, for TFLite); OUT gets the outputs and milliseconds
-for one sample at a time after a warm-up.
+A fresh process sees what a user's would, and a file that crashes its runtime takes nobody with it. IN is JSON for a
+SavedModel: {"paths": [...]} of raw files as hex, or {"texts": [[...], ...]}; for TFLite an .npz of its inputs by
+name. OUT gets the outputs and milliseconds for one sample at a time after a warm-up.
 """
 
-import os
+import json
 import sys
 import time
 from pathlib import Path
@@ -14,27 +14,30 @@ import numpy as np
 
 
 def main(form: str, folder: str, given: str, out: str) -> None:
-    with np.load(given, allow_pickle=False) as f:
-        data = {k: f[k] for k in f.files}
     if form == "saved_model":
         from tlkeras.artefacts import saved_model
 
         run = saved_model.load(Path(folder))
-        samples, batch = data["paths"], 16
+        asked = json.loads(Path(given).read_text("ascii"))
+        samples = asked.get("texts") or [bytes.fromhex(p).decode("utf8", "surrogateescape") for p in asked["paths"]]
+        count, batch = len(samples), 16
 
-        def read(paths):
-            return [Path(os.fsdecode(p)).read_bytes() for p in paths]
+        def part(start, stop):
+            chosen = samples[start:stop]
+            return chosen if "texts" in asked else [Path(p).read_bytes() for p in chosen]
     else:
         from tlkeras.artefacts import tflite
 
         run = tflite.load(Path(folder))
-        samples, batch = data["pixels"], 1
+        with np.load(given, allow_pickle=False) as f:
+            arrays = {k: f[k] for k in f.files}
+        count, batch = len(next(iter(arrays.values()))), 1
 
-        def read(pixels):
-            return pixels
+        def part(start, stop):
+            return {name: x[start:stop] for name, x in arrays.items()}
 
-    parts = [run(read(samples[i : i + batch])) for i in range(0, len(samples), batch)]
-    times, one = [], read(samples[:1])
+    parts = [run(part(i, i + batch)) for i in range(0, count, batch)]
+    times, one = [], part(0, 1)
     for _ in range(30):
         began = time.perf_counter()
         run(one)

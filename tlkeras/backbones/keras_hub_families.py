@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from tlkeras.backbones import Boundaries
-from tlkeras.errors import UsageError, nearest
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,10 @@ class Family:
         small: () -> a tiny random instance of `backbone`, for tests.
         size: the keyword of the class that sets the input's shape; None where weights fit one size only.
         features: (instance of the class) -> the model of pixels to features, the image tower of a pair.
-        pool, opened: see Backbone.
+        pool, opened, kind: see Backbone.
+        role: 'encoder', 'decoder' or 'encoder-decoder'; of text only.
+        special: of text: the tokenizer's attributes whose ids go before the first text, between two, and behind the
+            last, as three tuples of names.
     """
 
     name: str
@@ -35,18 +37,9 @@ class Family:
     size: str | None = "image_shape"
     features: Callable[[Any], Any] = lambda backbone: backbone
     opened: dict[str, Callable] = field(default_factory=dict)
-
-
-def family(name: str) -> Family:
-    """Returns the family called `name` ('resnet').
-
-    Raises:
-        UsageError: when there is none.
-    """
-    if name not in FAMILIES:
-        known = " ".join(FAMILIES)
-        raise UsageError(f"keras-hub has no image family {name!r}.{nearest(name, FAMILIES)} Known: {known}")
-    return FAMILIES[name]
+    kind: str = "image"
+    role: str = ""
+    special: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] = ((), (), ())
 
 
 def _last(model, pattern: str) -> str:

@@ -30,13 +30,17 @@ class Section(BaseModel):
 class Data(Section):
     path: str | None = Field(
         None,
-        description="A folder of class folders, a CSV or Parquet table, TFRecord files (a glob), or the folder of a pack.",
+        description="A folder of class folders, a CSV or Parquet table, TFRecord files (a glob), or the folder of a pack; for text also a JSON Lines table, SQuAD JSON, or a datasets folder.",
     )
     tfds: str | None = Field(
         None, description="Instead of path: the name of a TensorFlow Datasets dataset, e.g. 'tf_flowers'."
     )
     image: str = Field(
         "image", description="Table: the column of image paths, relative to the table. TFDS, TFRecord: the feature."
+    )
+    text: str | Annotated[list[str], Field(min_length=1, max_length=2)] | None = Field(
+        None,
+        description="Text: the column or feature of the text; two for pairs. None: what the task reads, mostly 'text'.",
     )
     label: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="Table: the column of the label or value; several for several values. None: 'label'."
@@ -74,7 +78,17 @@ class Backbone(Section):
         description="pretrained: the backbone's own; or one of its sources (imagenet, ...), a preset handle or directory, a weight file; null: random.",
     )
     size: Annotated[int, Field(ge=8)] | None = Field(
-        None, description="Height and width of the input in pixels. None: that of the weights."
+        None, description="Images: height and width of the input in pixels. None: that of the weights."
+    )
+    length: Annotated[int, Field(ge=4)] | None = Field(
+        None, description="Text: tokens a sample may have; more are cut off. None: 512, or the network's own limit."
+    )
+    padding: Literal["longest", "length"] = Field(
+        "longest", description="Text: batches of like length, padded to their longest; or always to length."
+    )
+    pool: Literal["avg", "token", "last"] | None = Field(
+        None,
+        description="How features become one vector: their mean, the first token's, the last token's. None: the backbone's own way.",
     )
     resize: Literal["squash", "crop"] = Field(
         "squash",

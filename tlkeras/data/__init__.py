@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlkeras.data import pipeline, scan, sources, splits
+from tlkeras import config, tasks
+from tlkeras.data import pictures, scan, sources, splits, text_sources
 from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
 
@@ -21,12 +22,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Held:
-    """Samples with everything known about them, one entry each: id, path, label as written, split, hash of the
-    bytes and the fingerprint that reading compares. `targets` (n, k) and `answer` are the task's; `jpeg` and
-    `images` as in pipeline.Table."""
+    """Samples with everything known about them, one entry each: id, input (the path of a picture, or a tuple of
+    texts), label as written, split, hash of the bytes and the fingerprint that reading a file compares. `targets`
+    and `answer` are the task's; `jpeg` and `images` as in pictures.Table."""
 
     ids: list[str]
-    paths: list[str]
+    inputs: list
     labels: list
     splits: list[str]
     groups: list
@@ -41,12 +42,15 @@ class Held:
     def rows(self, split: str) -> np.ndarray:
         return np.array([i for i, s in enumerate(self.splits) if s == split], int)
 
-    def table(self, rows, targets=None, weights=None) -> pipeline.Table:
-        """The samples at `rows` as a pipeline reads them. `targets` and `weights` are for all samples; None: those
-        as written, and 1 each."""
+    def table(self, rows, targets=None, weights=None, reader=None):
+        """The samples at `rows` as a pipeline reads them, texts by a texts.Reader. `targets` and `weights` are for all
+        samples; None: those as written, and 1 each."""
         targets = self.targets if targets is None else targets
         weights = np.ones(len(self.ids), np.float32) if weights is None else weights
-        whole = pipeline.Table(self.paths, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
+        if reader is not None:
+            chosen = targets[rows] if isinstance(targets, np.ndarray) else [targets[i] for i in rows]
+            return reader.table([self.inputs[i] for i in rows], chosen, weights[rows])
+        whole = pictures.Table(self.inputs, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
         return whole.keep(rows)
 
     def summary(self) -> str:
@@ -76,53 +80,40 @@ def prepare(cfg, task, options, run, offline: bool, progress, pixels=None) -> He
     Raises:
         DataError: with every bad file, unless `on_bad: skip`; for duplicates that leak or contradict.
     """
-    held = collect(cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels)
+    texts = tasks.wanted(cfg.task_name)
+    held = collect(cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels, texts=texts)
     _write(held, run)
     return held
 
 
 def collect(
-    section, task, options, progress, run=None, offline: bool = False, every_class: bool = True, pixels=None
+    section, task, options, progress, run=None, offline: bool = False, every_class: bool = True, pixels=None, texts=None
 ) -> Held:
-    """`prepare` without a run to write into. `every_class` False allows classes without a sample."""
-    samples = sources.read(section, offline)
-    keep = pixels if pixels is not None and pipeline.fits(len(samples), pixels) else None
-    found = scan_files(samples.paths, samples.root, section.follow_symlinks, progress, keep)
-    report = {
-        "schema": 1,
-        "found": len(samples),
-        "used": len(found.good) if not found.bad else sum(p in found.good for p in samples.paths),
-        "skipped": [
-            {"file": i, "reason": found.bad[p]}
-            for i, p in zip(samples.ids, samples.paths, strict=True)
-            if p in found.bad
-        ],
-        "ignored": samples.ignored,
-        "notes": found.notes,
-    }
+    """`prepare` without a run to write into. `every_class` False allows classes without a sample; `texts` says what a
+    task on text reads."""
+    samples = sources.read(section, offline, texts)
+    look = _look_at_files if texts is None else _look_at_texts
+    looked = look(samples, section, progress, pixels)
+    report = _report(samples, looked)
     if run is not None:
         write_json(run.data_report, report)
     if report["skipped"]:
-        lines = [
-            f"{s['file']!r}: {s['reason']}" if not s["file"].isprintable() else f"{s['file']}: {s['reason']}"
-            for s in report["skipped"]
-        ]
-        head = f"{len(lines)} of {len(samples)} files cannot be used"
-        if section.on_bad == "fail":
-            raise DataError(listed(head, lines) + "\nRepair or remove them, or leave them out with data.on_bad: skip")
-        progress.line("warning   " + listed(head + " and are left out", lines))
-    samples = samples.keep([p in found.good for p in samples.paths])
+        _skip(samples, report["skipped"], section, progress, "files" if texts is None else "texts")
+    samples = samples.keep([bad is None for bad in looked.bad])
+    looked = looked.keep([i for i, bad in enumerate(looked.bad) if bad is None])
     if not len(samples):
         raise DataError(f"{samples.root}: no usable sample is left.")
-    good = [found.good[p] for p in samples.paths]
     targets, answer = (
         task.targets(samples.labels, options, section.classes)
         if every_class
         else _some_classes(task, samples, options, section)
     )
     strata = task.strata(targets, answer)
-    hashes = [g.sha256 for g in good]
-    scan.refuse_contradictions(samples.ids, hashes, samples.labels, samples.splits)
+    hashes = looked.hashes
+    if texts is None:
+        scan.refuse_contradictions(samples.ids, hashes, samples.labels, samples.splits)
+    else:
+        _warn_of_contradictions(hashes, samples.labels, progress)
     split = splits.assign(
         hashes,
         _named(strata, answer, len(samples)),
@@ -132,15 +123,11 @@ def collect(
         section.test,
         section.seed,
     )
-    notes = scan.near_duplicates(samples.ids, [g.phash for g in good], hashes, split)
+    notes = [] if texts else scan.near_duplicates(samples.ids, looked.phashes, hashes, split)
     if notes:
         progress.line(listed("warning   nearly the same picture in two splits", notes, 5))
-    if every_class and "train" in split and answer.get("classes"):
-        seen = targets[[s == "train" for s in split]].sum(0)
-        if unseen := [c for c, n in zip(answer["classes"], seen, strict=True) if not n]:
-            raise DataError(
-                f"Every class needs training samples; without one: {', '.join(unseen)}. Add some, or leave the class out."
-            )
+    if every_class and strata is not None and "train" in split and answer.get("classes"):
+        _every_class_in_training(targets, split, answer)
     counts = Counter(s for s in strata or [] if s is not None)
     if counts and max(counts.values()) >= 20 * min(counts.values()):
         progress.line(
@@ -148,13 +135,106 @@ def collect(
         )
     if run is not None:
         write_json(run.data_report, {**report, "near_duplicates": notes})
-    prints = np.array([g.fingerprint for g in good], np.int64)
     facts = {"skipped": len(report["skipped"]), "ignored": sum(samples.ignored.values()), "near_duplicates": len(notes)}
-    names = [scan.printed(i) for i in samples.ids]
-    images = [found.images[p] for p in samples.paths] if all(p in found.images for p in samples.paths) else None
-    jpeg = all(g.format == "JPEG" for g in good)
-    own = samples.paths, samples.labels, split, samples.groups, hashes, prints, targets, answer
-    return Held(names, *own, facts, jpeg, images)
+    return Held(
+        [scan.printed(i) for i in samples.ids],
+        samples.inputs,
+        samples.labels,
+        split,
+        samples.groups,
+        hashes,
+        looked.fingerprints,
+        targets,
+        answer,
+        facts,
+        looked.jpeg,
+        looked.images,
+    )
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What looking at samples told, one entry each: why it cannot be used or None, the hash of its content, and of
+    files what pictures.Table has."""
+
+    bad: list[str | None]
+    hashes: list[str]
+    fingerprints: np.ndarray
+    phashes: list
+    notes: dict
+    jpeg: bool = False
+    images: list | None = None
+
+    def keep(self, rows) -> "_Looked":
+        def pick(values):
+            return [values[i] for i in rows]
+
+        images = self.images and pick(self.images)
+        prints = self.fingerprints[rows]
+        return _Looked(pick(self.bad), pick(self.hashes), prints, pick(self.phashes), self.notes, self.jpeg, images)
+
+
+def _look_at_files(samples, section, progress, pixels) -> _Looked:
+    keep = pixels if pixels is not None and pictures.fits(len(samples), pixels) else None
+    found = scan_files(samples.inputs, samples.root, section.follow_symlinks, progress, keep)
+    good = [found.good.get(p) for p in samples.inputs]
+    known = [g for g in good if g]
+    return _Looked(
+        [found.bad.get(p) for p in samples.inputs],
+        [g.sha256 if g else "" for g in good],
+        np.array([g.fingerprint if g else 0 for g in good], np.int64),
+        [g and g.phash for g in good],
+        found.notes,
+        all(g.format == "JPEG" for g in known),
+        [found.images.get(p) for p in samples.inputs] if all(g.path in found.images for g in known) else None,
+    )
+
+
+def _look_at_texts(samples, section, progress, pixels) -> _Looked:
+    n = len(samples)
+    bad = [text_sources.fault(t) for t in samples.inputs]
+    hashes = [text_sources.content(t) for t in samples.inputs]
+    return _Looked(bad, hashes, np.zeros(n, np.int64), [None] * n, {})
+
+
+def _report(samples, looked: _Looked) -> dict:
+    """What data_report.json says."""
+    skipped = [{"file": i, "reason": why} for i, why in zip(samples.ids, looked.bad, strict=True) if why is not None]
+    return {
+        "schema": 1,
+        "found": len(samples),
+        "used": len(samples) - len(skipped),
+        "skipped": skipped,
+        "ignored": samples.ignored,
+        "notes": looked.notes,
+    }
+
+
+def _skip(samples, skipped: list[dict], section, progress, what: str) -> None:
+    lines = [
+        f"{s['file']!r}: {s['reason']}" if not s["file"].isprintable() else f"{s['file']}: {s['reason']}"
+        for s in skipped
+    ]
+    head = f"{len(lines)} of {len(samples)} {what} cannot be used"
+    if section.on_bad == "fail":
+        raise DataError(listed(head, lines) + "\nRepair or remove them, or leave them out with data.on_bad: skip")
+    progress.line("warning   " + listed(head + " and are left out", lines))
+
+
+def _warn_of_contradictions(hashes, labels, progress) -> None:
+    said: dict[str, set] = {}
+    for h, label in zip(hashes, labels, strict=True):
+        said.setdefault(h, set()).add(json.dumps(label))
+    if n := sum(len(s) > 1 for s in said.values()):
+        progress.line(f"warning   {n} texts stand there more than once with different labels; each is in one split")
+
+
+def _every_class_in_training(targets, split, answer) -> None:
+    seen = targets[[s == "train" for s in split]].sum(0)
+    if unseen := [c for c, n in zip(answer["classes"], seen, strict=True) if not n]:
+        raise DataError(
+            f"Every class needs training samples; without one: {', '.join(unseen)}. Add some, or leave the class out."
+        )
 
 
 def _named(strata, answer, n: int) -> list:
@@ -187,8 +267,6 @@ def reopen(run) -> Held:
     """The data of a run as it was split, from its folder."""
     import pyarrow.parquet
 
-    from tlkeras import config, tasks
-
     rows = pyarrow.parquet.read_table(run.splits).to_pydict()
     cfg = config.load(run.config)
     task = tasks.get(cfg.task_name)
@@ -199,7 +277,7 @@ def reopen(run) -> Held:
     )
     return Held(
         rows["id"],
-        [os.fsdecode(p) for p in rows["path"]],
+        [tuple(t) for t in rows["texts"]] if "texts" in rows else [os.fsdecode(p) for p in rows["path"]],
         labels,
         rows["split"],
         rows["group"],
@@ -216,10 +294,15 @@ def _write(held: Held, run) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    columns = {
+    if isinstance(held.inputs[0], tuple):
+        # The texts themselves, so that a run can be judged when its source is gone or was changed.
+        given = {"texts": [list(t) for t in held.inputs]}
+    else:
         # Names of files are bytes that need not be UTF-8.
+        given = {"path": [os.fsencode(os.path.abspath(p)) for p in held.inputs]}
+    columns = {
         "id": held.ids,
-        "path": [os.fsencode(os.path.abspath(p)) for p in held.paths],
+        **given,
         "split": held.splits,
         "sha256": held.hashes,
         "fingerprint": held.fingerprints,

@@ -159,21 +159,21 @@ def _scanned(section: Data, offline: bool, progress: Progress) -> tuple[sources.
     """(the samples that can be used, what the scan knows of each file, a line for each that was left out)."""
     samples = sources.read(section, offline)
     progress.start()
-    found = scan_files(samples.paths, samples.root, section.follow_symlinks, progress)
-    bad = [f"{printed(i)}: {found.bad[p]}" for i, p in zip(samples.ids, samples.paths, strict=True) if p in found.bad]
+    found = scan_files(samples.inputs, samples.root, section.follow_symlinks, progress)
+    bad = [f"{printed(i)}: {found.bad[p]}" for i, p in zip(samples.ids, samples.inputs, strict=True) if p in found.bad]
     head = f"{len(bad)} of {len(samples)} files cannot be used"
     if bad and section.on_bad == "fail":
         said = listed(head, bad, len(bad))
         raise DataError(f"{said}\nRepair or remove them, or leave them out with --set data.on_bad=skip")
     if bad:
         progress.line("warning   " + listed(head + " and are left out", bad))
-    samples = samples.keep([p in found.good for p in samples.paths])
+    samples = samples.keep([p in found.good for p in samples.inputs])
     if not len(samples):
         raise DataError(f"{samples.root}: no usable sample is left.")
     for i, label in zip(samples.ids, samples.labels, strict=True):
         if isinstance(label, list) and not all(isinstance(value, str) for value in label):
             raise DataError(f"{printed(i)}: a label is a text or a list of texts; received {label!r:.100}.")
-    return samples, [found.good[p] for p in samples.paths], bad
+    return samples, [found.good[p] for p in samples.inputs], bad
 
 
 def _dealt(samples: sources.Samples, files: list, limit: float) -> dict[str, list[int]]:

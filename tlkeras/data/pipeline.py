@@ -1,99 +1,55 @@
-"""The tf.data pipelines: from files to batches of uint8 pixels, without Python in the loop.
+"""What every tf.data pipeline shares: the order of an epoch, and how a pipeline is run.
 
-The order of an epoch is a permutation computed from (seed, epoch), and a sample's augmentation from (seed,
-content, view), where the view is the epoch: a pipeline can start at any epoch and give what it would have
-given without interruption.
+The order is computed from (seed, epoch): a pipeline can start at any epoch and give what it would have given without
+interruption. What a sample is, and how a batch of them becomes tensors, is the business of the kind of input:
+pictures.py and texts.py offer the same names.
 """
 
-from dataclasses import dataclass, replace
-
-import numpy as np
-
-from tlkeras.backbones import Pixels
-from tlkeras.config import Augmentation
 from tlkeras.device import cores
 
-MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
+
+def of(table):
+    """The module of a table's kind of input."""
+    from tlkeras.data import pictures, texts
+
+    return texts if isinstance(table, texts.Table) else pictures
 
 
-@dataclass(frozen=True)
-class Table:
-    """What a pipeline reads: paths, float32 targets (n, k), float32 weights (n,), and of the bytes the
-    fingerprints that the scan saw and their SHA-256 as hex. A file that changed since makes the pipeline fail
-    with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept."""
-
-    paths: list[str]
-    targets: np.ndarray
-    weights: np.ndarray
-    fingerprints: np.ndarray
-    hashes: list[str]
-    jpeg: bool = False
-    images: list | None = None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def keep(self, rows) -> "Table":
-        """The samples at these positions."""
-        return Table(
-            [self.paths[i] for i in rows],
-            self.targets[rows],
-            self.weights[rows],
-            self.fingerprints[rows],
-            [self.hashes[i] for i in rows],
-            self.jpeg,
-            self.images and [self.images[i] for i in rows],
-        )
-
-    def join(self, other: "Table") -> "Table":
-        """Both, this one first."""
-        return Table(
-            self.paths + other.paths,
-            np.concatenate([self.targets, other.targets]),
-            np.concatenate([self.weights, other.weights]),
-            np.concatenate([self.fingerprints, other.fingerprints]),
-            self.hashes + other.hashes,
-            self.jpeg and other.jpeg,
-            self.images and other.images and self.images + other.images,
-        )
-
-
-def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, epochs: int, options: Augmentation):
-    """Batches of (pixels, targets, weights) for the epochs first, ..., epochs - 1, each in its own order."""
-    import tensorflow as tf
-
-    from tlkeras.data import augment
-
-    mix, n = augment.batch_augmenter(options), len(table)
-    if augments_samples(options):
-        view = viewer(table, pixels, seed, options)
-    else:
-        load = decoded(table, pixels) if fits(len(table), pixels) else loader(table, pixels)
-
-        def view(i, epoch):
-            return load(i)
-
-    def epoch(e):
-        def mixed(k, batch):
-            images, targets, weights = batch
-            images, targets = mix(images, targets, tf.stack([tf.cast(seed, tf.int64) + 1, e * n + k]))
-            return images, targets, weights
-
-        samples = mapped(order(n, seed, e), lambda i: view(i, e))
-        batches = samples.batch(batch)
-        return batches.enumerate().map(mixed) if mix else batches
-
-    stream = tf.data.Dataset.range(first, epochs).flat_map(epoch)
-    # An unknown number of elements would make Keras run past the end of an epoch; steps_per_epoch cuts it.
-    return steady(stream)
+def steps(table, batch: int) -> int:
+    return -(-len(table) // batch)
 
 
 def order(n: int, seed: int, epoch):
     """The numbers 0..n - 1 in the order of an epoch, as a dataset."""
     import tensorflow as tf
 
-    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    key = _key(seed, epoch)
     return tf.data.Dataset.range(n).map(lambda i: tf.random.experimental.index_shuffle(i, key, n - 1))
+
+
+def batches(table, batch: int, seed: int, epoch):
+    """The row numbers of an epoch's batches, as a dataset of vectors: at random, texts with others of like length."""
+    import tensorflow as tf
+
+    lengths = getattr(table, "lengths", None)
+    if lengths is None:
+        return order(len(table), seed, epoch).batch(batch)
+    n, count, key = len(table), steps(table, batch), _key(seed, epoch)
+    # Up to a tenth longer or shorter than it is: which samples meet is another matter every epoch.
+    blur = tf.random.stateless_uniform([n], key, 0.9, 1.1)
+    rows = tf.argsort(tf.cast(tf.constant(lengths), tf.float32) * blur)
+
+    def one(k):
+        place = tf.random.experimental.index_shuffle(k, key, count - 1)
+        return tf.cast(rows[place * batch : (place + 1) * batch], tf.int64)
+
+    return tf.data.Dataset.range(count).map(one)
+
+
+def _key(seed: int, epoch):
+    import tensorflow as tf
+
+    return tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
 
 
 def steady(dataset, ahead: int = 4):
@@ -116,86 +72,3 @@ def mapped(dataset, function):
 
     plain = tf.autograph.experimental.do_not_convert(function)
     return dataset.map(plain, num_parallel_calls=cores(), deterministic=True)
-
-
-def steps(table: Table, batch: int) -> int:
-    return -(-len(table) // batch)
-
-
-def augments_samples(options: Augmentation) -> bool:
-    """Whether single images are augmented; MixUp and CutMix work on batches."""
-    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0}).active
-
-
-def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
-    """Returns `f(i, view) -> (float32 (h, w, 3), target, weight)`: the augmented view of a sample, for tf.data."""
-    import tensorflow as tf
-
-    from tlkeras.data import augment
-
-    one = augment.sample_augmenter(options, pixels.size)
-    # A random crop needs something to crop from: the image is made larger by what the crop takes away.
-    load = loader(table, replace(pixels, size=tuple(round(s / options.crop) for s in pixels.size)))
-    prints = tf.constant(table.fingerprints, tf.int64)
-
-    def view(i, number):
-        image, target, weight = load(i)
-        key = tf.stack([tf.cast(seed, tf.int64) + 1_000_003 * tf.cast(number, tf.int64), prints[i]])
-        return tf.ensure_shape(one(image, key), (*pixels.size, 3)), target, weight
-
-    return view
-
-
-def in_order(table: Table, pixels: Pixels, batch: int):
-    """Batches of (pixels, targets, weights) once, in the table's order."""
-    import tensorflow as tf
-
-    data = mapped(tf.data.Dataset.range(len(table)), loader(table, pixels))
-    return steady(data.batch(batch))
-
-
-def fits(samples: int, pixels: Pixels) -> bool:
-    """Whether the pixels of so many are few enough to be decoded once and kept in memory."""
-    return samples * pixels.size[0] * pixels.size[1] * 3 <= MEMORY
-
-
-def decoded(table: Table, pixels: Pixels):
-    """As `loader`, with every image decoded now and kept in memory as uint8."""
-    import tensorflow as tf
-
-    images = tf.concat([x for x, _, _ in in_order(table, pixels, 64)], 0)
-    targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
-    return lambda i: (images[i], targets[i], weights[i])
-
-
-def held_out(table: Table, pixels: Pixels, batch: int):
-    """As `in_order`, for data that is read every epoch: decoded once where its pixels fit into memory."""
-    import tensorflow as tf
-
-    data = mapped(tf.data.Dataset.range(len(table)), loader(table, pixels))
-    if fits(len(table), pixels):
-        data = data.cache()
-    return steady(data.batch(batch))
-
-
-def loader(table: Table, pixels: Pixels):
-    """Returns `f(i) -> (uint8 (h, w, 3), target, weight)` for tf.data."""
-    import tensorflow as tf
-
-    from tlkeras.data import images
-
-    paths = tf.constant([p.encode("utf8", "surrogateescape") for p in table.paths])
-    targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
-    if table.images and table.images[0].shape == (*pixels.size, 3):
-        kept = tf.constant(np.stack(table.images))
-        return lambda i: (kept[i], targets[i], weights[i])
-    prints = tf.constant(table.fingerprints, tf.int64)
-
-    def load(i):
-        contents = tf.io.read_file(paths[i])
-        same = tf.equal(images.fingerprint(contents), prints[i])
-        with tf.control_dependencies([tf.debugging.Assert(same, ["CHANGED", paths[i]])]):
-            image = images.load(contents, pixels, jpeg=table.jpeg)
-        return tf.ensure_shape(image, (*pixels.size, 3)), targets[i], weights[i]
-
-    return load

@@ -17,12 +17,13 @@ SPLIT_FOLDERS = {
 
 @dataclass(frozen=True)
 class Samples:
-    """Parallel lists, one entry a sample. `labels` are texts as written (a list of them where several columns
-    were asked for or a cell holds several values), `splits` and `groups` are None where the source does not say."""
+    """Parallel lists, one entry a sample. `inputs` are paths of files, or tuples of texts. `labels` are texts as
+    written (a list of them where several columns were asked for or a cell holds several values), `splits` and `groups`
+    are None where the source does not say."""
 
     root: Path
     ids: list[str]
-    paths: list[str]
+    inputs: list
     labels: list
     splits: list[str | None]
     groups: list[str | None]
@@ -38,7 +39,7 @@ class Samples:
         return Samples(
             self.root,
             pick(self.ids),
-            pick(self.paths),
+            pick(self.inputs),
             pick(self.labels),
             pick(self.splits),
             pick(self.groups),

@@ -9,20 +9,23 @@ import os
 from pathlib import Path
 
 from tlkeras.config import Data
-from tlkeras.data import packs, tables, unpacked
+from tlkeras.data import packs, tables, text_sources, unpacked
 from tlkeras.data.samples import SPLIT_FOLDERS, Samples, cache_folder
 from tlkeras.errors import DataError, listed, nearest
+from tlkeras.tasks import Wanted
 
 __all__ = ["SPLIT_FOLDERS", "Samples", "cache_folder", "read"]
 
 
-def read(data: Data, offline: bool = False) -> Samples:
-    """Lists the samples of a data section; no image is opened yet.
+def read(data: Data, offline: bool = False, texts: Wanted | None = None) -> Samples:
+    """Lists the samples of a data section; no image is opened yet. `texts` says what a task on text reads.
 
     Raises:
         DataError: when nothing is there, or a table is not what the config says.
         MachineError: when a dataset would have to be downloaded with `offline`.
     """
+    if texts is not None:
+        return text_sources.read(data, texts, offline)
     path = Path(data.path or "")
     if data.path and not path.is_dir() and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         return _table(path, data)
@@ -127,22 +130,12 @@ def _table(path: Path, data: Data) -> Samples:
         paths.append(os.path.join(base, cell))
     splits = [None] * len(files)
     if data.split:
-        known = {"": None, **SPLIT_FOLDERS}
-        splits = [known.get(cell.lower(), "?") for cell in rows[data.split]]
-        bad += [
-            f"{word} {line}: split {cell!r} is not train, val or test"
-            for line, cell, s in zip(lines, rows[data.split], splits, strict=True)
-            if s == "?"
-        ]
+        splits, odd = tables.splits(rows[data.split], lines, word)
+        bad += odd
     if bad:
         raise DataError(listed(f"{path}: {len(bad)} of {len(files)} rows cannot be used", bad))
-    labels = (
-        [list(cells) for cells in zip(*(rows[t] for t in targets), strict=True)]
-        if isinstance(data.label, list)
-        else rows[targets[0]]
-    )
-    # A blank group is no group: such rows do not belong together.
-    groups = [cell or None for cell in rows[data.group]] if data.group else [None] * len(files)
+    labels = tables.labels(rows, data.label)
+    groups = tables.groups(rows, data.group, len(files))
     ids = list(files)
     if len(set(ids)) < len(ids):
         ids = [f"{line}:{cell}" for line, cell in zip(lines, files, strict=True)]

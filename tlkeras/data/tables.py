@@ -1,11 +1,15 @@
-"""Tables: CSV, TSV and Parquet as columns of texts. Nothing is guessed, nothing is converted."""
+"""Tables: CSV, TSV, JSON Lines and Parquet as columns of texts. Nothing is guessed, nothing is converted."""
 
 import csv
 import io
+import json
 import os
 from pathlib import Path
 
+from tlkeras.data.samples import SPLIT_FOLDERS
 from tlkeras.errors import DataError, listed, nearest
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def columns(path: Path) -> tuple[dict[str, list], list[int]]:
@@ -17,27 +21,15 @@ def columns(path: Path) -> tuple[dict[str, list], list[int]]:
     if not path.is_file():
         raise absent(path)
     try:
-        return _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+        read = {".parquet": _parquet, ".jsonl": _jsonl}.get(path.suffix.lower(), _csv)
+        return read(path)
     except OSError as e:
         raise DataError(f"{path}: the table cannot be read: {e.strerror or e}.") from e
 
 
 def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     """Columns of texts and the line number of each row; nothing is guessed, nothing converted."""
-    raw = path.read_bytes()
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path}: tables are UTF-8; this one is UTF-16. Save it as UTF-8.")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = raw[: e.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}:{line}: tables are UTF-8; byte {e.start} (0x{raw[e.start]:02x}) is not. Save the table as UTF-8."
-        ) from e
-    if "\0" in text:
-        raise DataError(
-            f"{path}:{text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character stands in the table; it is damaged or not text."
-        )
+    text = decoded(path)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )
@@ -70,6 +62,55 @@ def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     return columns, lines
 
 
+def decoded(path: Path) -> str:
+    """A file of UTF-8 text.
+
+    Raises:
+        DataError: with the line of the first byte that is none.
+    """
+    raw = path.read_bytes()
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: text must be UTF-8; this is UTF-16. Save it as UTF-8.")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = raw[: e.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}:{line}: text must be UTF-8; byte {e.start} (0x{raw[e.start]:02x}) is not. Save it as UTF-8."
+        ) from e
+    if "\0" in text:
+        line = text[: text.index(chr(0))].count(chr(10)) + 1
+        raise DataError(f"{path}:{line}: a NUL character stands there; the file is damaged or not text.")
+    return text
+
+
+def _jsonl(path: Path):
+    """One JSON object a line, all with the same keys."""
+    columns, lines, bad = {}, [], []
+    for line, text in enumerate(decoded(path).split("\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as e:
+            raise DataError(f"{path}:{line}: not one JSON object: {e}.") from e
+        if not isinstance(row, dict):
+            raise DataError(f'{path}:{line}: every line must be a JSON object, such as {{"text": ..., "label": ...}}.')
+        if not lines:
+            columns = {name: [] for name in row}
+        if row.keys() != columns.keys():
+            bad.append(f"line {line}: {', '.join(sorted(row.keys() ^ columns.keys()))}")
+            continue
+        lines.append(line)
+        for name, value in row.items():
+            columns[name].append(cell(value))
+    if bad:
+        raise DataError(listed(f"{path}: every line needs the keys of the first; missing or too much", bad))
+    if not lines:
+        raise DataError(f"{path}: there is no line in it.")
+    return columns, lines
+
+
 def _parquet(path: Path):
     import pyarrow
     import pyarrow.parquet
@@ -94,6 +135,30 @@ def cell(value):
     if isinstance(value, dict):
         return value
     return "" if value is None or value != value else str(value).strip()
+
+
+def labels(rows: dict, label) -> list:
+    """The cells of the label's column; of several columns, a list of their cells for each row."""
+    if isinstance(label, list):
+        return [list(cells) for cells in zip(*(rows[name] for name in label), strict=True)]
+    return rows[label or "label"]
+
+
+def groups(rows: dict, group: str | None, n: int) -> list[str | None]:
+    """The group of each row; a blank one is none, for such rows do not belong together."""
+    return [cell or None for cell in rows[group]] if group else [None] * n
+
+
+def splits(cells: list, lines: list[int], word: str) -> tuple[list, list[str]]:
+    """The split that each cell names (None: blank), and a complaint for every cell that names none."""
+    known = {"": None, **SPLIT_FOLDERS}
+    found = [known.get(str(cell).lower(), "?") for cell in cells]
+    odd = [
+        f"{word} {line}: split {cell!r} is not train, val or test"
+        for line, cell, s in zip(lines, cells, found, strict=True)
+        if s == "?"
+    ]
+    return found, odd
 
 
 def absent(path: Path) -> DataError:

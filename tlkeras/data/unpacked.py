@@ -35,10 +35,10 @@ def tfrecord(files: list[str], data: Data) -> Samples:
     if packed:
         # A pack is written in another order; a run on it is to be the run on its source.
         rows = sorted(range(len(order)), key=order.__getitem__)
-        lists = (samples.ids, samples.paths, samples.labels, samples.splits, samples.groups)
+        lists = (samples.ids, samples.inputs, samples.labels, samples.splits, samples.groups)
         samples = Samples(folder, *([values[r] for r in rows] for values in lists))
-    sizes = [os.path.getsize(p) for p in samples.paths]
-    names = [os.path.basename(p) for p in samples.paths]
+    sizes = [os.path.getsize(p) for p in samples.inputs]
+    names = [os.path.basename(p) for p in samples.inputs]
     columns = {"ids": samples.ids, "labels": samples.labels, "splits": samples.splits, "groups": samples.groups}
     write_text(listing, json.dumps({**columns, "names": names, "sizes": sizes}))
     return samples
@@ -106,7 +106,7 @@ def _texts(feature, exact: bool) -> list[str]:
 def tfds(data: Data, offline: bool) -> Samples:
     import tensorflow_datasets as tfds
 
-    builder = _builder(tfds, data.tfds, offline)
+    builder = prepared(tfds, data.tfds, offline)
     label, features = data.label or "label", builder.info.features
     for name in (data.image, label):
         if name not in features:
@@ -139,7 +139,7 @@ def tfds(data: Data, offline: bool) -> Samples:
     return _unpack(examples(), builder.info.name, _unpacked(builder.info.name, key), ignored)
 
 
-def _builder(tfds, name: str, offline: bool):
+def prepared(tfds, name: str, offline: bool):
     """A prepared dataset, by the folder of one of its versions or by name; downloads it where that is allowed."""
     if (Path(name) / "dataset_info.json").is_file():
         return tfds.builder_from_directory(name)

@@ -28,19 +28,13 @@ class Cut:
     text: str
 
     @property
-    def specs(self) -> list[tuple[tuple[int, ...], str]]:
-        """(shape of one sample, dtype) of each tensor."""
+    def specs(self) -> list[tuple[tuple, str]]:
+        """(shape of one sample, dtype) of each tensor; None is the length of a text."""
         return [(tuple(t.shape[1:]), t.dtype) for t in self.tensors]
 
-    @property
-    def bytes(self) -> int:
-        """Of one sample, in the network's own precision."""
-        return sum(math.prod(shape) * np.dtype(_numpy(dtype)).itemsize for shape, dtype in self.specs)
-
-    @property
-    def fixed(self) -> bool:
-        """Whether every sample has the same shape here."""
-        return all(None not in shape for shape, _ in self.specs)
+    def shaped(self, length: int | None) -> list[tuple[tuple[int, ...], str]]:
+        """`specs` with the padded length of texts in place of None."""
+        return [(tuple(length if d is None else d for d in shape), dtype) for shape, dtype in self.specs]
 
     def digest(self) -> str:
         """SHA-256 over what lies below: its operations, how they are connected, and their weights as they are now."""
@@ -48,10 +42,6 @@ class Cut:
         for variable in self.prefix.weights:
             made.update(np.ascontiguousarray(variable.numpy()).tobytes())
         return made.hexdigest()
-
-
-def _numpy(dtype: str):
-    return np.uint16 if dtype == "bfloat16" else dtype
 
 
 @dataclass(frozen=True)
@@ -67,6 +57,7 @@ def cuts(network, phase_plans: list) -> list[Cut]:
     import keras
 
     inputs, nodes, outputs = graph(network.model)
+    given = keras.tree.pack_sequence_as(network.model.input, inputs)
     made = []
     for plan in phase_plans:
         plans.apply(network, plan)
@@ -75,7 +66,7 @@ def cuts(network, phase_plans: list) -> list[Cut]:
         tensors = _cheapest(nodes, held, inputs, outputs)
         kept = any(nodes[n].operation.weights for n in held if hasattr(nodes[n].operation, "weights"))
         ends = tensors if len(tensors) > 1 else tensors[0]
-        below, above = (keras.Model(inputs, ends), keras.Model(ends, outputs[0])) if kept else (None, network.model)
+        below, above = (keras.Model(given, ends), keras.Model(ends, outputs[0])) if kept else (None, network.model)
         text = json.dumps([[nodes[n].text for n in sorted(held)], [_number(nodes, inputs, t) for t in tensors]])
         made.append(Cut(tensors, below, above, frozenset(held if kept else ()), text))
     return made
@@ -85,7 +76,8 @@ def graph(model):
     """A functional model's graph on new inputs: (inputs, nodes in an order of execution, outputs)."""
     import keras
 
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
+    names = [x.name for x in model.inputs] if isinstance(model.input, dict) else [None]
+    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=n) for x, n in zip(model.inputs, names, strict=True)]
     nodes: list[_Node] = []
     numbers = {id(x): f"input{i}" for i, x in enumerate(inputs)}
 

@@ -7,12 +7,13 @@ import itertools
 import shutil
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tlkeras import __version__, data
 from tlkeras.config import Config
-from tlkeras.data import pipeline
+from tlkeras.data import pipeline, texts
 from tlkeras.data.sources import cache_folder
 from tlkeras.errors import StorageError
 from tlkeras.network import Network
@@ -47,49 +48,65 @@ class Job:
 
     cfg: Config
     network: Network
-    train: pipeline.Table
-    val: pipeline.Table
+    train: Any
+    val: Any
     cuts: list[Cut]
     passes: list[int]
+
+    @property
+    def length(self) -> int | None:
+        """What the stored rows of texts are padded to; None for images."""
+        if not isinstance(self.train, texts.Table):
+            return None
+        return max(int(texts.padded(t, self.network.input).max(initial=1)) for t in (self.train, self.val))
 
 
 @dataclass(frozen=True)
 class Features:
-    """The stored tensors of one phase; `train` (views, n) and `val` (m,) are row numbers in them."""
+    """The stored tensors of one phase; `train` (views, n) and `val` (m,) are row numbers in them. `long` tells of each
+    tensor whether its second dimension is the padded length of a text."""
 
     tensors: list
     dtypes: list[str]
+    long: list[bool]
     train: np.ndarray
     val: np.ndarray
 
-    def training(self, table: pipeline.Table, batch: int, seed: int, first: int, epochs: int):
-        """As pipeline.training, with the stored tensors in place of the pixels."""
+    def training(self, table, contract, batch: int, seed: int, first: int, epochs: int):
+        """As the kind of input's own training, with the stored tensors in place of the input."""
         import tensorflow as tf
 
-        rows, one = tf.constant(self.train), self._batch(table)
+        rows, one = tf.constant(self.train), self._batch(table, contract)
 
         def epoch(e):
             view = tf.gather(rows, e % len(self.train))
-            return pipeline.order(len(table), seed, e).batch(batch).map(lambda i: one(tf.gather(view, i), i))
+            return pipeline.batches(table, batch, seed, e).map(lambda i: one(tf.gather(view, i), i))
 
         return pipeline.steady(tf.data.Dataset.range(first, epochs).flat_map(epoch))
 
-    def held_out(self, table: pipeline.Table, batch: int):
-        """As pipeline.held_out, with the stored tensors in place of the pixels."""
+    def held_out(self, table, contract, batch: int):
+        """As the kind of input's own held_out, with the stored tensors in place of the input."""
         import tensorflow as tf
 
-        rows, one = tf.constant(self.val), self._batch(table)
+        rows, one = tf.constant(self.val), self._batch(table, contract)
         order = tf.data.Dataset.range(len(table)).batch(batch)
         return pipeline.steady(order.map(lambda i: one(tf.gather(rows, i), i)))
 
-    def _batch(self, table: pipeline.Table):
+    def _batch(self, table, contract):
         import tensorflow as tf
 
-        targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
+        texts_ = isinstance(table, texts.Table)
+        answers = texts.answering(table) if texts_ else None
+        if not texts_:
+            targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
+        longest = tf.constant(texts.padded(table, contract)) if texts_ else None
 
         def one(rows, i):
-            x = tuple(tf.cast(tf.gather(t, rows), d) for t, d in zip(self.tensors, self.dtypes, strict=True))
-            return x if len(x) > 1 else x[0], tf.gather(targets, i), tf.gather(weights, i)
+            wide = tf.reduce_max(tf.gather(longest, i)) if texts_ else None
+            found = (tf.cast(tf.gather(t, rows), d) for t, d in zip(self.tensors, self.dtypes, strict=True))
+            x = tuple(t[:, :wide] if cut else t for t, cut in zip(found, self.long, strict=True))
+            y = answers(i, wide) if texts_ else (tf.gather(targets, i), tf.gather(weights, i))
+            return x if len(x) > 1 else x[0], *y
 
         return one
 
@@ -126,7 +143,9 @@ def prepare(job: Job, progress: Progress, decided: bool | None = None) -> tuple[
         store = _store(job, cut)
     rows = np.array([store.rows[k] for k in keys], np.int64)
     n = len(job.train) * max(views, 1)
-    features = Features(store.tensors(), [d for _, d in cut.specs], rows[:n].reshape(max(views, 1), -1), rows[n:])
+    long = [None in shape for shape, _ in cut.specs]
+    dtypes = [d for _, d in cut.specs]
+    features = Features(store.tensors(), dtypes, long, rows[:n].reshape(max(views, 1), -1), rows[n:])
     return features, Choice(True, why, size, views)
 
 
@@ -146,16 +165,17 @@ def shared(cuts: list[Cut], index: int) -> list[int]:
     for later in range(index + 1, len(cuts)):
         least = least & cuts[later].held
         own = cuts[later].held
-        if cuts[later].prefix is not None and cuts[later].fixed and own == least:
+        if cuts[later].prefix is not None and own == least:
             chosen.append(later)
     return [i for n, i in enumerate(chosen) if all(cuts[i].held != cuts[k].held for k in chosen[:n])]
 
 
-def outlook(cfg: Config, cut: Cut, passes: int, samples: int) -> str:
-    """What `prepare` will do for a phase, as far as it is known without a look at the samples."""
+def outlook(cfg: Config, cut: Cut, passes: int, samples: int, length: int | None = None) -> str:
+    """What `prepare` will do for a phase, as far as it is known without a look at the samples; `length` is what texts
+    are padded to."""
     if reason := _impossible(cfg, cut):
         return f"computed with every step: {reason}"
-    per_row = sum(np.dtype(_halved(d, cfg.prefix.dtype)).itemsize * int(np.prod(s)) for s, d in cut.specs)
+    per_row = sum(np.dtype(_halved(d, cfg.prefix.dtype)).itemsize * int(np.prod(s)) for s, d in cut.shaped(length))
     size = per_row * samples * max(_views(cfg), 1)
     if reason := _refused(cfg.prefix, size, size, passes):
         return f"computed with every step, unless stored by an earlier run: {reason}"
@@ -174,8 +194,6 @@ def _impossible(cfg: Config, cut: Cut) -> str | None:
         return "prefix.store is off"
     if cut.prefix is None:
         return "no block below the first trained one"
-    if not cut.fixed:
-        return "what crosses the cut has no fixed shape"
     if cfg.augment.mixup or cfg.augment.cutmix:
         return "mixup and cutmix mix pixels of several samples"
     if cfg.augment.active and cfg.prefix.views == "live":
@@ -215,12 +233,13 @@ def _store(job: Job, cut: Cut) -> Store:
     facts = {
         "backbone": job.network.backbone["name"],
         "prefix": cut.digest(),
-        "pixels": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(job.network.pixels).items()},
+        "input": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(job.network.input).items()},
+        "length": job.length,
         "augment": cfg.augment.model_dump() if views else None,
         "seed": cfg.train.seed if views else None,
         "versions": versions,
     }
-    return Store(facts, [(shape, _halved(dtype, cfg.prefix.dtype)) for shape, dtype in cut.specs])
+    return Store(facts, [(shape, _halved(dtype, cfg.prefix.dtype)) for shape, dtype in cut.shaped(job.length)])
 
 
 def _halved(dtype: str, asked: str | None) -> str:
@@ -246,8 +265,8 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
             held.enter_context(store.lock())
         for store in stores:
             store.refresh()
-        missing = list(dict.fromkeys(k for k in keys if any(k not in s.rows for s in stores)))
-        stream = streams.open_stream(model, "float32" if _views(job.cfg) else "uint8")
+        missing = _arranged(job, list(dict.fromkeys(k for k in keys if any(k not in s.rows for s in stores))))
+        stream = streams.open_stream(model, None if job.length else "float32" if _views(job.cfg) else "uint8")
         kept: list[tuple] = []
         done, measured, began, waited = 0, 0, time.monotonic(), 0.0
         progress.start()
@@ -267,7 +286,7 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
         try:
             with data.changed_files():
                 for outputs in stream.run(_samples(job, missing, stream.batch)):
-                    kept.append(outputs)
+                    kept.append(_padded(outputs, model, job.length))
                     done += len(outputs[0])
                     progress.step("features", done, len(missing))
                     if not measured:
@@ -301,20 +320,35 @@ def _does_not_pay(compute: float, disk: float, passes: int) -> str | None:
     )
 
 
+def _rows(job: Job):
+    """Both tables as one, and the row of each content hash in it."""
+    joined = job.train.join(job.val)
+    return joined, {bytes.fromhex(h): i for i, h in enumerate(joined.hashes)}
+
+
+def _arranged(job: Job, missing: list) -> list:
+    """The keys of rows in the order in which their kind of input is passed best."""
+    joined, where = _rows(job)
+    names = {(where[h], v): (h, v) for h, v in missing}
+    return [names[pair] for pair in pipeline.of(joined).arranged(joined, job.network.input, list(names))]
+
+
 def _samples(job: Job, missing: list, batch: int):
-    """Batches of pixels of the rows that are missing, in their order, as arrays."""
-    import tensorflow as tf
+    """Batches of the network's inputs for the rows that are missing, in their order, as tuples of arrays."""
+    joined, where = _rows(job)
+    numbers = [(where[h], v) for h, v in missing]
+    kind, seed = pipeline.of(joined), job.cfg.train.seed
+    return kind.views(joined, job.network.input, numbers, batch, seed, job.cfg.augment)
 
-    joined, pixels = job.train.join(job.val), job.network.pixels
-    where = {bytes.fromhex(h): i for i, h in enumerate(joined.hashes)}
-    load = pipeline.loader(joined, pixels)
-    view = pipeline.viewer(joined, pixels, job.cfg.train.seed, job.cfg.augment) if _views(job.cfg) else None
 
-    def one(i, v):
-        if view is None:
-            return load(i)[0]
-        return tf.cond(v == 0, lambda: tf.cast(load(i)[0], "float32"), lambda: view(i, v - 1)[0])
+def _padded(outputs: tuple, model, length: int | None) -> tuple:
+    """Outputs of texts, filled up with zeros to the length of the stored rows."""
+    if length is None:
+        return outputs
 
-    numbers = np.array([(where[h], v) for h, v in missing], np.int64).reshape(-1, 2)
-    rows = tf.data.Dataset.from_tensor_slices((numbers[:, 0], numbers[:, 1]))
-    return pipeline.steady(pipeline.mapped(rows, one).batch(batch)).as_numpy_iterator()
+    def one(x, spec):
+        if None not in spec.shape[1:]:
+            return x
+        return np.pad(x, [(0, 0), (0, length - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+
+    return tuple(one(x, spec) for x, spec in zip(outputs, model.outputs, strict=True))

@@ -27,31 +27,32 @@ MOST_CONSTANTS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Stream:
-    """`call(batch) -> tuple of arrays` may be called from `workers` threads at a time; every batch has `batch` rows."""
+    """`call(*arrays) -> list of arrays` may be called from `workers` threads at a time; every array has `batch` rows."""
 
     name: str
     batch: int
     workers: int
     call: Callable
 
-    def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple]:
-        """Yields the outputs of each batch (b, ...), b <= batch, in order: a tuple of arrays, one per output."""
+    def run(self, batches: Iterable[tuple]) -> Iterator[tuple]:
+        """Yields the outputs of each batch, in order: a tuple of arrays (b, ...), one per output. A batch is a tuple of
+        arrays (b, ...), b <= batch, one per input."""
 
-        def one(x):
-            # Every call has the same shape, so that what a sample gives does not depend on its neighbours.
-            n = len(x)
-            full = np.concatenate([x, np.repeat(x[-1:], self.batch - n, 0)]) if n < self.batch else x
-            return tuple(y[:n] for y in self.call(full))
+        def one(arrays):
+            # Every call has the same number of rows, so that what a sample gives does not depend on its neighbours.
+            n = len(arrays[0])
+            full = [np.concatenate([x, np.repeat(x[-1:], self.batch - n, 0)]) if n < self.batch else x for x in arrays]
+            return tuple(y[:n] for y in self.call(*full))
 
         with ThreadPoolExecutor(self.workers) as pool:
             yield from in_order(pool, one, batches, 2 * self.workers)
 
 
-def open_stream(model, dtype: str, finish: Callable = tuple, batch: int | None = None) -> Stream:
-    """Compiles a functional model of one input for inference as it is now; later changes of its weights do not show.
+def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch: int | None = None) -> Stream:
+    """Compiles a functional model for inference as it is now; later changes of its weights do not show.
 
     Args:
-        dtype: of the batches, e.g. 'uint8' for pixels; cast to what the model wants.
+        dtype: of the batches, e.g. 'uint8' for pixels; cast to what the model wants. None: what the model wants.
         finish: applied to the list of outputs inside the graph; returns a tuple of tensors.
         batch: rows per call. None: 8 on a CPU, 64 on a GPU.
     """
@@ -61,31 +62,35 @@ def open_stream(model, dtype: str, finish: Callable = tuple, batch: int | None =
     batch = batch or (64 if gpu else 8)
     if gpu or sum(math.prod(v.shape) for v in model.weights) * 4 > MOST_CONSTANTS:
         forward = _traced(model, dtype, finish, batch, constants=False)
-        return Stream(f"tensorflow {tf.__version__}", batch, 1, lambda x: [y.numpy() for y in forward(tf.constant(x))])
+        call = lambda *x: [y.numpy() for y in forward(*map(tf.constant, x))]  # noqa: E731
+        return Stream(f"tensorflow {tf.__version__}", batch, 1, call)
     forward = _traced(model, dtype, finish, batch, constants=True)
-    graph, feed, fetches = _graph(forward)
-    if importlib.util.find_spec("openvino") and all(x.compute_dtype == "float32" for x in model.layers):
+    graph, feeds, fetches = _graph(forward)
+    floats = all(x.compute_dtype == "float32" for x in model.layers)
+    if importlib.util.find_spec("openvino") and floats:
         with contextlib.suppress(RuntimeError):  # what OpenVINO raises for an operation that it does not know
-            call = _openvino(graph, feed, fetches)
-            if _agree(call, forward, feed):
+            call = _openvino(graph, feeds, fetches)
+            if _agree(call, forward, feeds):
                 return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
     settings = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores(), use_per_session_threads=True
     )
     session = tf.compat.v1.Session(graph=graph, config=settings)
-    return Stream(f"tensorflow {tf.__version__}", batch, cores(), session.make_callable(list(fetches), [feed]))
+    return Stream(f"tensorflow {tf.__version__}", batch, cores(), session.make_callable(list(fetches), feeds))
 
 
 def _traced(model, dtype: str, finish, batch: int, constants: bool):
     """The model as a concrete function of one batch; with `constants` its weights are part of the graph."""
+    import keras
     import tensorflow as tf
 
-    spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), dtype)
+    specs = [tf.TensorSpec((batch, *x.shape[1:]), dtype or x.dtype) for x in model.inputs]
     held = [[v.numpy() for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
 
-    @tf.function(input_signature=[spec], autograph=False)
-    def forward(x):
-        x = tf.cast(x, model.inputs[0].dtype)
+    @tf.function(input_signature=specs, autograph=False)
+    def forward(*arrays):
+        cast = [tf.cast(x, given.dtype) for x, given in zip(arrays, model.inputs, strict=True)]
+        x = keras.tree.pack_sequence_as(model.input, cast)
         if constants:
             outputs, _ = model.stateless_call(*([tf.constant(a) for a in group] for group in held), x, training=False)
         else:
@@ -96,25 +101,26 @@ def _traced(model, dtype: str, finish, batch: int, constants: bool):
 
 
 def _graph(concrete):
-    """A concrete function as a graph of its own: (graph, input, outputs)."""
+    """A concrete function as a graph of its own: (graph, inputs, outputs)."""
     import tensorflow as tf
 
-    spec, captured = concrete.inputs[0], [x.numpy() for x in concrete.captured_inputs]
+    captured = [x.numpy() for x in concrete.captured_inputs]
+    own = concrete.inputs[: len(concrete.inputs) - len(captured)]
     graph = tf.Graph()
     with graph.as_default():
-        feed = tf.compat.v1.placeholder(spec.dtype, spec.shape, "samples")
+        feeds = [tf.compat.v1.placeholder(x.dtype, x.shape, f"samples{i}") for i, x in enumerate(own)]
         # Tensors that a layer keeps outside its weights (Normalization's mean) come in as further inputs.
-        given = [feed, *map(tf.constant, captured)]
+        given = [*feeds, *map(tf.constant, captured)]
         fetches = tf.graph_util.import_graph_def(
             concrete.graph.as_graph_def(),
             input_map=dict(zip([x.name for x in concrete.inputs], given, strict=True)),
             return_elements=[y.name for y in concrete.outputs],
             name="",
         )
-    return graph, feed, fetches
+    return graph, feeds, fetches
 
 
-def _openvino(graph, feed, fetches):
+def _openvino(graph, feeds, fetches):
     """The graph in OpenVINO. Read from a file: its convert_model reports every use to its maker."""
     import openvino
 
@@ -124,27 +130,39 @@ def _openvino(graph, feed, fetches):
         path.write_bytes(graph.as_graph_def().SerializeToString())
         read = core.read_model(path)
         # Inputs and outputs are named, since what the graph holds besides counts as one too.
-        given = [p for p in read.get_parameters() if p.get_friendly_name() == feed.name]
+        named = {p.get_friendly_name(): p for p in read.get_parameters()}
+        given = [named[x.op.name if x.op.name in named else x.name] for x in feeds]
         model = openvino.Model([read.output(y.name) for y in fetches], given)
-        model.reshape(list(feed.shape))
+        model.reshape(
+            {i: openvino.PartialShape([-1 if d is None else d for d in x.shape]) for i, x in enumerate(feeds)}
+        )
         compiled = core.compile_model(
             model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
         )
     own = threading.local()
 
-    def call(x):
+    def call(*arrays):
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
-        answer = own.request.infer({0: x})
+        answer = own.request.infer(dict(enumerate(arrays)))
         return [np.array(answer[i]) for i in range(len(fetches))]
 
     return call
 
 
-def _agree(call, forward, feed) -> bool:
-    """Whether OpenVINO gives what TensorFlow gives, on noise."""
+def _agree(call, forward, feeds) -> bool:
+    """Whether OpenVINO gives what TensorFlow gives, on noise: bytes as pixels, zeros and ones as anything else."""
     import tensorflow as tf
 
-    noise = np.random.default_rng(0).integers(0, 255, feed.shape).astype(feed.dtype.as_numpy_dtype)
-    pairs = zip(call(noise), forward(tf.constant(noise)), strict=True)
+    rng = np.random.default_rng(0)
+
+    def noise(x):
+        shape = [8 if d is None else d for d in x.shape]
+        # Ones at the front keep a mask from hiding a row.
+        drawn = rng.integers(0, 255 if len(shape) == 4 else 2, shape)
+        drawn[..., :1] = np.maximum(drawn[..., :1], 1)
+        return drawn.astype(x.dtype.as_numpy_dtype)
+
+    arrays = [noise(x) for x in feeds]
+    pairs = zip(call(*arrays), forward(*map(tf.constant, arrays)), strict=True)
     return all(np.abs(a - b.numpy()).max() <= 1e-4 * (1 + np.abs(a).max()) for a, b in pairs)

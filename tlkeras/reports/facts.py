@@ -64,7 +64,7 @@ class Facts:
         """(path, SHA-256) by id. Ids of other data may repeat those of the run, and where it lay is not recorded."""
         if self.held is None or self.split == "data":
             return {}
-        return {i: (p, h) for i, p, h in zip(self.held.ids, self.held.paths, self.held.hashes, strict=True)}
+        return {i: (p, h) for i, p, h in zip(self.held.ids, self.held.inputs, self.held.hashes, strict=True)}
 
 
 def read(folder) -> Facts:

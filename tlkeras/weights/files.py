@@ -24,7 +24,7 @@ _SAFETENSORS = {
 }  # fmt: skip
 _DEFLATE_SHUFFLE_CHECKSUM = (1, 2, 3)
 _DTYPES = ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy")
-_PARTS = ("Backbone", "Encoder", "Decoder")
+_PARTS = ("Backbone", "Encoder", "Decoder", "Tokenizer")
 
 
 def verify(path: Path, sha256: str):

@@ -1,0 +1,222 @@
+"""Where texts come from: tables, folders of .txt files, SQuAD's JSON, datasets saved by Hugging Face, TensorFlow
+Datasets; and what is wrong with those that cannot be used."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tlkeras.config import Data
+from tlkeras.data import tables
+from tlkeras.data.samples import SPLIT_FOLDERS, Samples
+from tlkeras.errors import DataError, listed, nearest
+from tlkeras.tasks import Wanted
+
+MOST_CHARACTERS = 10_000_000  # of one text; more is a file that was taken for a text
+
+
+def read(data: Data, wanted: Wanted, offline: bool = False) -> Samples:
+    """Lists the samples of a data section, each a tuple of texts.
+
+    Raises:
+        DataError: when nothing is there, or it is not what the config says.
+        MachineError: when a dataset would have to be downloaded with `offline`.
+    """
+    if data.tfds:
+        return _tfds(data, wanted, offline)
+    path = Path(data.path or "")
+    if path.is_dir():
+        if saved := _saved_parts(path):
+            return _join([_arrow(folder, split, data, wanted) for split, folder in saved])
+        return _folder(path, data, wanted)
+    if not path.is_file():
+        raise tables.absent(path)
+    if path.suffix.lower() == ".json":
+        return _squad(path, data, wanted)
+    if path.suffix.lower() not in tables.SUFFIXES:
+        raise DataError(
+            f"{path}: texts come in a {', '.join(tables.SUFFIXES)} table, SQuAD's .json, a folder of CLASS/*.txt, or a folder that Hugging Face's datasets saved."
+        )
+    rows, lines = tables.columns(path)
+    word = "row" if path.suffix.lower() == ".parquet" else "line"
+    return _table(str(path), path.parent, rows, lines, word, data, wanted)
+
+
+def _names(data: Data, wanted: Wanted) -> tuple[str, ...]:
+    if data.text is None:
+        return wanted.texts
+    names = (data.text,) if isinstance(data.text, str) else tuple(data.text)
+    if len(wanted.texts) > 1 and len(names) != len(wanted.texts):
+        raise DataError(
+            f"data.text must name {len(wanted.texts)} columns for this task, such as [{', '.join(wanted.texts)}]; received {', '.join(names)}."
+        )
+    return names
+
+
+def _table(where: str, root: Path, rows: dict, lines: list[int], word: str, data: Data, wanted: Wanted) -> Samples:
+    texts = _names(data, wanted)
+    targets = [data.label or "label"] if not isinstance(data.label, list) else data.label
+    columns = [*texts, *(targets if wanted.labelled else ()), *filter(None, (data.group, data.split))]
+    if missing := [c for c in columns if c not in rows]:
+        raise DataError(
+            f"{where}: there is no column {', '.join(map(repr, missing))}.{nearest(missing[0], rows)} It has: {', '.join(rows)}. Name columns with data.text and data.label."
+        )
+    n = len(lines)
+    if not n:
+        raise DataError(f"{where}: the table has a header and no rows.")
+    bad = [
+        f"{word} {lines[i]}: {name!r} holds {'a record' if isinstance(cell, dict) else 'no text'}"
+        for name in texts
+        for i, cell in enumerate(rows[name])
+        if not isinstance(cell, str | list) or (isinstance(cell, list) and not all(isinstance(c, str) for c in cell))
+    ]
+    splits = [None] * n
+    if data.split:
+        splits, odd = tables.splits(rows[data.split], lines, word)
+        bad += odd
+    if bad:
+        raise DataError(listed(f"{where}: {len(bad)} rows cannot be used", bad))
+    labels = tables.labels(rows, data.label) if wanted.labelled else [""] * n
+    inputs = [tuple(map(_joined, cells)) for cells in zip(*(rows[t] for t in texts), strict=True)]
+    ids = [f"{word} {line}" for line in lines]
+    return Samples(root, ids, inputs, labels, splits, tables.groups(rows, data.group, n))
+
+
+def _joined(cell) -> str:
+    """A text; words in a list are one text with a blank between, from which a task takes them apart again."""
+    return cell if isinstance(cell, str) else " ".join(cell)
+
+
+def _folder(root: Path, data: Data, wanted: Wanted) -> Samples:
+    """root/CLASS/**.txt or root/SPLIT/CLASS/**.txt; without labels root/**.txt."""
+    files = sorted(p for p in root.rglob("*.txt") if not any(x.startswith(".") for x in p.relative_to(root).parts))
+    top = {p.relative_to(root).parts[0] for p in files}
+    splits = {name: SPLIT_FOLDERS[name.lower()] for name in top if name.lower() in SPLIT_FOLDERS}
+    if "train" not in splits.values():
+        splits = {}
+    ids, inputs, labels, given, loose = [], [], [], [], []
+    for path in files:
+        relative = path.relative_to(root)
+        parts = relative.parts[:-1]
+        split = splits.get(parts[0]) if parts else None
+        parts = parts[1:] if split else parts
+        if wanted.labelled and not parts:
+            loose.append(str(relative))
+            continue
+        ids.append(relative.as_posix()), inputs.append((tables.decoded(path),))
+        labels.append(parts[0] if wanted.labelled else ""), given.append(split)
+    if not ids:
+        kind = "class folders with texts in them (CLASS/*.txt)" if wanted.labelled else "*.txt files"
+        raise DataError(f"{root}: expected {kind}; found {len(loose)} texts outside class folders.")
+    ignored = {"not in a class folder": len(loose)} if loose else {}
+    return Samples(root, ids, inputs, labels, given, [None] * len(ids), ignored)
+
+
+def _squad(path: Path, data: Data, wanted: Wanted) -> Samples:
+    """SQuAD's JSON: data > paragraphs > qas; a paragraph's questions are one group."""
+    try:
+        articles = json.loads(tables.decoded(path))["data"]
+        rows = [
+            (str(qa["id"]), qa["question"], paragraph["context"], _answers(qa.get("answers", [])), f"{a}.{p}")
+            for a, article in enumerate(articles)
+            for p, paragraph in enumerate(article["paragraphs"])
+            for qa in paragraph["qas"]
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise DataError(f"{path}: not in SQuAD's form (data, paragraphs, qas, answers): {e!r}.") from e
+    if len(wanted.texts) != 2:
+        raise DataError(f"{path}: SQuAD's form holds questions and contexts, which the task question-answering reads.")
+    ids, questions, contexts, answers, groups = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
+    inputs = list(zip(questions, contexts, strict=True))
+    return Samples(path.parent, ids, inputs, answers, [None] * len(ids), groups)
+
+
+def _answers(answers) -> dict:
+    return {"text": [a["text"] for a in answers], "answer_start": [a["answer_start"] for a in answers]}
+
+
+def _saved_parts(root: Path) -> list[tuple[str | None, Path]]:
+    """(split, folder) of a dataset that Hugging Face's `save_to_disk` wrote, read here without that package."""
+    if (root / "dataset_dict.json").is_file():
+        names = tables.decoded(root / "dataset_dict.json")
+        return [(SPLIT_FOLDERS.get(s.lower()), root / s) for s in json.loads(names)["splits"] if (root / s).is_dir()]
+    return [(None, root)] if (root / "state.json").is_file() and (root / "dataset_info.json").is_file() else []
+
+
+def _arrow(folder: Path, split: str | None, data: Data, wanted: Wanted) -> Samples:
+    import pyarrow
+
+    try:
+        files = [f["filename"] for f in json.loads((folder / "state.json").read_bytes())["_data_files"]]
+        if any(Path(name).name != name for name in files):
+            raise ValueError(f"state.json names files elsewhere: {', '.join(files)}")
+        parts = [pyarrow.ipc.open_stream(pyarrow.memory_map(str(folder / name))).read_all() for name in files]
+        features = json.loads((folder / "dataset_info.json").read_bytes()).get("features") or {}
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as e:
+        raise DataError(f"{folder}: not a dataset as Hugging Face's save_to_disk writes it: {e}.") from e
+    table = pyarrow.concat_tables(parts)
+    rows = {name: [tables.cell(v) for v in table[name].to_pylist()] for name in table.column_names}
+    for name, feature in features.items():
+        inner = feature.get("feature", feature)
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and name in rows:
+            rows[name] = [_named(cell, inner["names"]) for cell in rows[name]]
+    found = _table(str(folder), folder, rows, list(range(1, table.num_rows + 1)), "row", data, wanted)
+    ids = [f"{split}: {i}" for i in found.ids] if split else found.ids
+    return Samples(folder, ids, found.inputs, found.labels, [split or s for s in found.splits], found.groups)
+
+
+def _named(cell, names: list[str]):
+    """The name of a class that was written as its number; -1, where the label is kept secret, is blank."""
+    if isinstance(cell, list):
+        return [_named(c, names) for c in cell]
+    return names[int(cell)] if cell not in ("", "-1") else ""
+
+
+def _join(parts: list[Samples]) -> Samples:
+    lists = ([v for p in parts for v in getattr(p, f)] for f in ("ids", "inputs", "labels", "splits", "groups"))
+    return Samples(parts[0].root, *lists)
+
+
+def _tfds(data: Data, wanted: Wanted, offline: bool) -> Samples:
+    import tensorflow_datasets as tfds
+
+    from tlkeras.data import unpacked
+
+    builder = unpacked.prepared(tfds, data.tfds, offline)
+    features, label = builder.info.features, data.label or "label"
+    columns = [*_names(data, wanted), *([label] if wanted.labelled else [])]
+    if missing := [c for c in columns if c not in features]:
+        raise DataError(
+            f"data: {data.tfds} has no feature {missing[0]!r}.{nearest(missing[0], features)} It has: {', '.join(features)}. Name features with data.text and data.label."
+        )
+    names, parts = getattr(features[label], "names", None) if wanted.labelled else None, []
+    for split in builder.info.splits:
+        examples = list(tfds.as_numpy(builder.as_dataset(split=split)))
+        rows = {
+            name: [tables.cell(getattr(e[name], "tolist", lambda v=e[name]: v)()) for e in examples] for name in columns
+        }
+        if names:
+            rows[label] = [_named(cell, names) for cell in rows[label]]
+        found = _table(data.tfds, Path(), rows, list(range(1, len(examples) + 1)), "row", data, wanted)
+        kept = found.keep([not (names and cell == "") for cell in found.labels])
+        ids = [f"{split}: {i}" for i in kept.ids]
+        parts.append(Samples(Path(), ids, kept.inputs, kept.labels, [SPLIT_FOLDERS.get(split)] * len(ids), kept.groups))
+    return _join(parts)
+
+
+def fault(texts: tuple[str, ...]) -> str | None:
+    """Why a sample cannot be used, or None."""
+    if any(not t.strip() for t in texts):
+        return "an empty text"
+    if any("\0" in t for t in texts):
+        return "a NUL character stands in the text"
+    if (most := max(map(len, texts))) > MOST_CHARACTERS:
+        return f"{most:,} characters; one text has at most {MOST_CHARACTERS:,}"
+    if any("\ud800" <= c <= "\udfff" for t in texts if not t.isascii() for c in t):
+        return "half of a character (a lone surrogate) stands in the text"
+    return None
+
+
+def content(texts: tuple[str, ...]) -> str:
+    """SHA-256 of what a sample says: upper case and white space aside, so that such copies share a split."""
+    plain = "\0".join(" ".join(t.casefold().split()) for t in texts)
+    return hashlib.sha256(plain.encode("utf8", "surrogatepass")).hexdigest()

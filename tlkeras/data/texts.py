@@ -1,0 +1,328 @@
+"""Texts as a pipeline reads them: token ids, tokenised once, in batches of like length that are padded together.
+
+Tokenising and packing run as TensorFlow operators, the very ones that a SavedModel holds: keras-hub's tokenizers
+take another path outside of a graph.
+"""
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlkeras.backbones import Tokens
+from tlkeras.data.pipeline import batches, mapped, steady
+
+CHUNK = 1000  # texts that are tokenised at a time
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths: row i is values[splits[i]:splits[i + 1]]."""
+
+    values: np.ndarray
+    splits: np.ndarray
+
+    @classmethod
+    def of(cls, rows, dtype="int32") -> "Ragged":
+        rows = [np.asarray(r, dtype) for r in rows]
+        splits = np.cumsum([0, *map(len, rows)])
+        return cls(np.concatenate(rows) if rows else np.zeros(0, dtype), splits)
+
+    def __len__(self) -> int:
+        return len(self.splits) - 1
+
+    def __getitem__(self, i) -> np.ndarray:
+        return self.values[self.splits[i] : self.splits[i + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.splits)
+
+    def keep(self, rows) -> "Ragged":
+        return Ragged.of([self[i] for i in rows], self.values.dtype)
+
+    def join(self, other: "Ragged") -> "Ragged":
+        return Ragged(
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.splits, other.splits[1:] + len(self.values)]),
+        )
+
+    def tensor(self):
+        import tensorflow as tf
+
+        return tf.RaggedTensor.from_row_splits(self.values, self.splits, validate=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a pipeline reads: `inputs` are the network's by name, those that end in token_ids and segment_ids; masks
+    follow from them. `targets` are float32 (n, k), or Ragged with one number per token and -1 where none is learnt.
+    `weights` (n,) float32 and `hashes`, SHA-256 as hex, are per row. Row i came from sample `owners[i]`; `spans` tell
+    where in the sample its tokens stand, for tasks that answer with places."""
+
+    inputs: dict[str, Ragged]
+    targets: Any
+    weights: np.ndarray
+    hashes: list[str]
+    owners: np.ndarray
+    spans: list | None = None
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, the longer input's where there are two."""
+        return np.max([r.lengths for r in self.inputs.values()], axis=0)
+
+    def keep(self, rows) -> "Table":
+        """The rows at these positions."""
+        targets = self.targets.keep(rows) if isinstance(self.targets, Ragged) else self.targets[rows]
+        spans = self.spans and [self.spans[i] for i in rows]
+        inputs = {name: r.keep(rows) for name, r in self.inputs.items()}
+        return Table(inputs, targets, self.weights[rows], [self.hashes[i] for i in rows], self.owners[rows], spans)
+
+    def join(self, other: "Table") -> "Table":
+        """Both, this one first; targets and owners are this one's kind."""
+        if isinstance(self.targets, Ragged):
+            targets = self.targets.join(other.targets)
+        else:
+            targets = np.concatenate([self.targets, other.targets])
+        return Table(
+            {name: r.join(other.inputs[name]) for name, r in self.inputs.items()},
+            targets,
+            np.concatenate([self.weights, other.weights]),
+            self.hashes + other.hashes,
+            np.concatenate([self.owners, other.owners]),
+        )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How texts become rows: the input contract, keras-hub's tokenizer, and the encoding of the task.
+
+    `encode(samples, targets, reader)` gives (inputs, targets, owners, spans) as Table has them.
+    """
+
+    tokens: Tokens
+    tokenizer: Any
+    encode: Callable
+
+    def table(self, samples: list[tuple[str, ...]], targets, weights) -> Table:
+        """The rows of samples, one tuple of texts each, with targets and weights (n,) for each sample."""
+        inputs, targets, owners, spans = self.encode(samples, targets, self)
+        names = sorted(inputs)
+        made = [hashlib.sha256() for _ in owners]
+        for name in names:
+            for one, row in zip(made, _rows(inputs[name]), strict=True):
+                one.update(len(row).to_bytes(4, "little") + row.tobytes())
+        weights = np.asarray(weights, np.float32)[owners]
+        return Table(inputs, targets, weights, [one.hexdigest() for one in made], owners, spans)
+
+    def ids(self, texts: list[str]) -> Ragged:
+        """The tokens of each text, without special ones."""
+        import tensorflow as tf
+
+        parts = []
+        for start in range(0, len(texts), CHUNK):
+            found = self._tokenise(tf.constant([t.encode() for t in texts[start : start + CHUNK]]))
+            parts.append(Ragged(found.values.numpy().astype("int32"), found.row_splits.numpy()))
+        out = parts[0] if parts else Ragged.of([])
+        for part in parts[1:]:
+            out = out.join(part)
+        return out
+
+    @functools.cached_property
+    def _tokenise(self):
+        import tensorflow as tf
+
+        spec = tf.TensorSpec([None], tf.string)
+        return tf.function(self.tokenizer.tokenize, input_signature=[spec], autograph=False)
+
+
+def _rows(ragged: Ragged):
+    return (ragged[i] for i in range(len(ragged)))
+
+
+def encode(samples, targets, reader: Reader):
+    """The usual encoding: one row a sample, of one text or of two behind each other; see `pack`."""
+    parts = [reader.ids([s[k] for s in samples]) for k in range(len(samples[0]) if samples else 1)]
+    ids, segments = pack([p.tensor() for p in parts], reader.tokens)
+    inputs = {"token_ids": Ragged(ids.values.numpy(), ids.row_splits.numpy())}
+    if reader.tokens.segments:
+        inputs["segment_ids"] = Ragged(segments.values.numpy(), segments.row_splits.numpy())
+    return inputs, targets, np.arange(len(samples)), None
+
+
+def pack(parts: list, tokens: Tokens):
+    """Puts the special ids around and between one or two ragged (n, None) parts: (ids, segments), ragged int32.
+
+    What is too long loses tokens off the end of the longer part, one at a time, until it fits.
+    """
+    import tensorflow as tf
+
+    room = tokens.length - len(tokens.start) - len(tokens.end) - (len(tokens.middle) if len(parts) > 1 else 0)
+    lengths = [tf.cast(p.row_lengths(), tf.int64) for p in parts]
+    if len(parts) == 1:
+        kept = [tf.minimum(lengths[0], room)]
+    else:
+        first = tf.minimum(lengths[0], tf.maximum(room - lengths[1], (room + 1) // 2))
+        kept = [first, tf.minimum(lengths[1], room - first)]
+    parts = [_first(p, n) for p, n in zip(parts, kept, strict=True)]
+    n = tf.size(kept[0])
+
+    def special(ids):
+        return tf.RaggedTensor.from_tensor(tf.tile(tf.constant([ids], tf.int32, (1, len(ids))), (n, 1)))
+
+    pieces = [special(tokens.start), parts[0]]
+    segment = [0, 0]
+    if len(parts) > 1:
+        pieces += [special(tokens.middle), parts[1]]
+        segment += [0, 1]
+    pieces.append(special(tokens.end))
+    segment.append(segment[-1])
+    pieces = [tf.cast(p, tf.int32) for p in pieces]
+    ids = tf.concat(pieces, 1)
+    return ids, tf.concat([tf.ones_like(p) * s for p, s in zip(pieces, segment, strict=True)], 1)
+
+
+def packed(parts: list, tokens: Tokens) -> dict:
+    """`pack` as the inputs of a network: int32 (n, length of the longest) by name."""
+    import tensorflow as tf
+
+    ids, segments = pack(parts, tokens)
+    wide = tokens.length if tokens.padding == "length" else tf.reduce_max(ids.row_lengths())
+    rows = tf.range(ids.nrows())
+    x = {"token_ids": _dense(ids, rows, wide, tokens.pad)}
+    if tokens.masked:
+        x["padding_mask"] = tf.sequence_mask(ids.row_lengths(), wide, tf.int32)
+    if tokens.segments:
+        x["segment_ids"] = _dense(segments, rows, wide, 0)
+    return x
+
+
+def lengths(table: Table, tokens: Tokens) -> str:
+    """How long the rows of a table are, and how many were cut off, in words."""
+    n = table.lengths
+    low, middle, high, most = (int(np.percentile(n, p)) for p in (0, 50, 95, 100))
+    cut = int((n >= tokens.length).sum())
+    off = f"; {cut:,} of {len(n):,} reach {tokens.length} and may be cut off" if cut else "; none is cut off"
+    return f"{low} to {most} a text, median {middle}, 95 % up to {high}{off}"
+
+
+def _first(ragged, kept):
+    import tensorflow as tf
+
+    places = tf.ragged.range(ragged.row_lengths())
+    return tf.ragged.boolean_mask(ragged, places < tf.expand_dims(kept, 1))
+
+
+def bucket(lengths):
+    """Lengths to pad to: at most an eighth longer, so that few different shapes come up."""
+    lengths = np.maximum(np.asarray(lengths, np.int64), 1)
+    step = np.maximum(8, 2 ** (np.ceil(np.log2(lengths)).astype(np.int64) - 3))
+    return -(-lengths // step) * step
+
+
+def padded(table: Table, tokens: Tokens) -> np.ndarray:
+    """What each row is padded to, when alone."""
+    if tokens.padding == "length":
+        return np.full(len(table), tokens.length, np.int64)
+    return np.minimum(bucket(table.lengths), max(tokens.length, table.lengths.max(initial=1)))
+
+
+def answering(table: Table):
+    """Returns `f(rows, wide) -> (targets, weights)` for tf.data: per row, or per token and padded to `wide`."""
+    import tensorflow as tf
+
+    weights = tf.constant(table.weights, tf.float32)
+    if not isinstance(table.targets, Ragged):
+        targets = tf.constant(np.asarray(table.targets, np.float32))
+        return lambda rows, wide: (tf.gather(targets, rows), tf.gather(weights, rows))
+    ragged = table.targets.tensor()
+
+    def per_token(rows, wide):
+        y = _dense(ragged, rows, wide, -1)
+        return tf.maximum(y, 0), tf.cast(y >= 0, tf.float32) * tf.gather(weights, rows)[:, None]
+
+    return per_token
+
+
+def _dense(ragged, rows, wide, fill: int):
+    import tensorflow as tf
+
+    found = tf.gather(ragged, rows).to_tensor(fill)
+    return tf.pad(found, [[0, 0], [0, tf.cast(wide, tf.int64) - tf.shape(found, tf.int64)[1]]], constant_values=fill)
+
+
+def reading(table: Table, tokens: Tokens):
+    """Returns `f(rows) -> (inputs by name, targets, weights)`, padded to the longest of these rows, for tf.data."""
+    import tensorflow as tf
+
+    ragged = {name: r.tensor() for name, r in table.inputs.items()}
+    answers, longest = answering(table), tf.constant(padded(table, tokens))
+
+    def batch(rows):
+        wide = tf.reduce_max(tf.gather(longest, rows))
+        x = {}
+        for name, tensor in ragged.items():
+            ids = name.endswith("token_ids")
+            x[name] = _dense(tensor, rows, wide, tokens.pad if ids else 0)
+            if ids and tokens.masked:
+                lengths = tf.gather(tensor, rows).row_lengths()
+                x[name.replace("token_ids", "padding_mask")] = tf.sequence_mask(lengths, wide, tf.int32)
+        return x, *answers(rows, wide)
+
+    return batch
+
+
+def training(table: Table, tokens: Tokens, batch: int, seed: int, first: int, epochs: int, options=None, change=None):
+    """Batches of (inputs, targets, weights) for the epochs first, ..., epochs - 1, each in its own order.
+
+    `change(x, y, w, key)` draws something new for a batch from a key (2,) int64, e.g. which tokens are masked.
+    """
+    import tensorflow as tf
+
+    read, n = reading(table, tokens), len(table)
+
+    def epoch(e):
+        rows = batches(table, batch, seed, e)
+        if change is None:
+            return mapped(rows, read)
+        keyed = rows.enumerate().map(lambda k, r: (r, tf.stack([tf.cast(seed, tf.int64) + 1, e * n + k])))
+        return mapped(keyed, lambda r, key: change(*read(r), key))
+
+    return steady(tf.data.Dataset.range(first, epochs).flat_map(epoch))
+
+
+def held_out(table: Table, tokens: Tokens, batch: int, change=None):
+    """Batches once, each row with others of like length; the order is that of length."""
+    import tensorflow as tf
+
+    read = reading(table, tokens)
+    rows = tf.data.Dataset.from_tensor_slices(np.argsort(table.lengths, kind="stable")).batch(batch)
+    if change is not None:
+        keyed = rows.enumerate()
+        return steady(mapped(keyed, lambda k, r: change(*read(r), tf.stack([tf.constant(0, tf.int64), k]))))
+    return steady(mapped(rows, read))
+
+
+def arranged(table: Table, tokens: Tokens, numbers: list) -> list:
+    """(row, view) pairs in an order in which rows of one padded length follow each other."""
+    wide = padded(table, tokens)
+    return sorted(numbers, key=lambda pair: wide[pair[0]])
+
+
+def views(table: Table, tokens: Tokens, numbers: list, batch: int, seed: int, options=None):
+    """Batches of the network's inputs as tuples of arrays, in the order of the names, for (row, view) pairs in their
+    order. A batch holds rows of one padded length, so that what a row gives does not depend on its neighbours."""
+    read, wide = reading(table, tokens), padded(table, tokens)
+    for _, group in itertools.groupby([row for row, _ in numbers], key=lambda row: wide[row]):
+        rows = list(group)
+        for start in range(0, len(rows), batch):
+            x, _, _ = read(np.array(rows[start : start + batch], np.int64))
+            yield tuple(x[name].numpy() for name in sorted(x))

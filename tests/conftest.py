@@ -146,7 +146,7 @@ def tiny_bert(tmp_path_factory):
 
     keras.utils.set_random_seed(0)
     pieces = [*COMMON, *(w for words in WORDS.values() for w in words)]
-    letters = [c for c in "abcdefghijklmnopqrstuvwxyz0123456789.,?!'"]
+    letters = list("abcdefghijklmnopqrstuvwxyz0123456789.,?!'")
     vocabulary = [
         "[PAD]",
         "[UNK]",
@@ -168,4 +168,65 @@ def tiny_bert(tmp_path_factory):
     folder = tmp_path_factory.mktemp("preset") / "tiny_bert"
     backbone.save_to_preset(str(folder))
     keras_hub.tokenizers.BertTokenizer(vocabulary=vocabulary, lowercase=True).save_to_preset(str(folder))
+    return folder
+
+
+def byte_pairs(lines, size: int = 300) -> tuple[dict, list[str]]:
+    """A byte-level BPE vocabulary and its merges, learnt from lines."""
+    import json
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>", "<s>", "</s>", "<pad>", "<mask>", "<unk>"]
+    learner.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet))
+    model = json.loads(learner.to_str())["model"]
+    return model["vocab"], [" ".join(m) if isinstance(m, list) else m for m in model["merges"]]
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory):
+    """A Keras preset of a GPT-2 of two layers, with byte pairs learnt from the topics."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    vocabulary, merges = byte_pairs([sentence(t, i) for t in WORDS for i in range(50)])
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=len(vocabulary),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=32,
+        intermediate_dim=64,
+        max_sequence_length=64,
+        dropout=0.0,
+    )
+    folder = tmp_path_factory.mktemp("preset") / "tiny_gpt2"
+    backbone.save_to_preset(str(folder))
+    keras_hub.tokenizers.GPT2Tokenizer(vocabulary=vocabulary, merges=merges).save_to_preset(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bart(tmp_path_factory):
+    """A Keras preset of a BART of two layers a side, with byte pairs learnt from the topics."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    vocabulary, merges = byte_pairs([sentence(t, i) for t in WORDS for i in range(50)])
+    backbone = keras_hub.models.BartBackbone(
+        vocabulary_size=len(vocabulary),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=32,
+        intermediate_dim=64,
+        max_sequence_length=64,
+        dropout=0.0,
+    )
+    folder = tmp_path_factory.mktemp("preset") / "tiny_bart"
+    backbone.save_to_preset(str(folder))
+    keras_hub.tokenizers.BartTokenizer(vocabulary=vocabulary, merges=merges).save_to_preset(str(folder))
     return folder

@@ -108,7 +108,7 @@ def test_tflite_takes_uint8_pixels_and_carries_labels_and_contract(run, form):
     if form == "tflite-int8":
         assert given["quantization"] == (1.0, 0)
         assert {d["dtype"] for d in interpreter.get_tensor_details()} <= {np.int8, np.uint8, np.int32}
-    answer = tflite.load(made.artefact(form))(np.full((2, 32, 32, 3), (210, 50, 40), np.uint8))["scores"]
+    answer = tflite.load(made.artefact(form))({"pixels": np.full((2, 32, 32, 3), (210, 50, 40), np.uint8)})["scores"]
     assert answer.shape == (2, 3) and answer.argmax(1).tolist() == [2, 2] and np.allclose(answer.sum(1), 1, atol=0.02)
 
 

@@ -22,7 +22,8 @@ def load(path, sets=()):
 
 def phases(cfg: config.Config, samples: int, blocks: int):
     """The phases of a config: its own, or those of its recipe for this many training samples."""
-    return cfg.train.phases or recipe.phases(cfg.train.recipe, samples, cfg.train.usual_batch, blocks)
+    chosen = cfg.train.recipe or tasks.recipe(cfg.task_name)
+    return cfg.train.phases or recipe.phases(chosen, samples, cfg.train.usual_batch, blocks)
 
 
 TEMPLATE = """\

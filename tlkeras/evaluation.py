@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkeras import configure, data, device, network, tasks
 from tlkeras.config import Config, Data
-from tlkeras.data import pictures, pipeline, scan, tables, text_sources
+from tlkeras.data import pictures, pipeline, scan, tables, text_sources, texts
 from tlkeras.errors import DataError, ModelError, UsageError
 from tlkeras.prefix import streams
 from tlkeras.progress import Progress
@@ -79,13 +79,14 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
             f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data."
         )
     path = trained.run.predictions(name)
-    table, ids = held.table(rows, reader=trained.network.reader), [held.ids[i] for i in rows]
+    table = held.table(rows, reader=trained.network.reader)
 
     def parts():
         done = 0
-        for output in outputs(trained, table, batch, progress):
-            chosen = slice(done, done := done + len(output))
-            yield ids[chosen], trained.task.columns(table.targets[chosen], output, trained.answer)
+        for output in judgements(trained, table, [held.inputs[i] for i in rows], batch, progress):
+            chosen = rows[slice(done, done := done + len(output))]
+            targets = held.targets[chosen] if isinstance(held.targets, np.ndarray) else [held.targets[i] for i in chosen]
+            yield [held.ids[i] for i in chosen], trained.task.columns(targets, output, trained.answer)
 
     write_predictions(path, parts(), trained.answer)
     result = {"split": name, **score(path, trained.task)}
@@ -99,6 +100,20 @@ def score(path, task) -> dict:
     """Every metric of a predictions file."""
     table, answer = read_predictions(path)
     return {"main": task.MAIN(answer)[0], **task.score(table, answer)}
+
+
+def judgements(trained: Trained, table, samples: list, batch: int | None = None, progress: Progress | None = None):
+    """Yields what the task's `columns` and `decode` take, a list or array with an entry a sample, part by part."""
+    task = trained.task
+    if hasattr(task, "judged"):
+        yield _judged(trained, table, batch or 16, progress)
+    elif hasattr(task, "respond"):
+        yield list(task.respond(trained, samples, batch, progress))
+    elif hasattr(task, "gather"):
+        rows = [row for part in outputs(trained, table, batch, progress) for row in part]
+        yield task.gather(rows, table, trained.answer)
+    else:
+        yield from outputs(trained, table, batch, progress)
 
 
 def outputs(trained: Trained, table, batch: int | None = None, progress: Progress | None = None):
@@ -125,7 +140,34 @@ def outputs(trained: Trained, table, batch: int | None = None, progress: Progres
             yield np.stack(found) if len({r.shape for r in found}) == 1 else found
 
 
-def predict(folder, files=(), batch: int | None = None, quiet: bool = False, texts=()) -> list[dict]:
+def _judged(trained: Trained, table, batch: int, progress: Progress | None) -> np.ndarray:
+    """What a language model makes of the tokens of each sample, summed over the rows of the sample."""
+    import tensorflow as tf
+
+    task, net = trained.task, trained.network
+    read = texts.reading(table, net.input)
+    change = task.change(net.reader, trained.options) if hasattr(task, "change") else None
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def judge(x, y, w):
+        return task.judged(net.model(x, training=False), y, w)
+
+    found = np.zeros((int(table.owners.max(initial=0)) + 1, 3))
+    order = np.argsort(table.lengths, kind="stable")
+    if progress:
+        progress.start()
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        x, y, w = read(rows)
+        if change is not None:
+            x, y, w = change(x, y, w, tf.constant([0, start], tf.int64))
+        np.add.at(found, table.owners[rows], judge(x, y, w).numpy())
+        if progress:
+            progress.step("judge", start + len(rows), len(order))
+    return found
+
+
+def predict(folder, files=(), batch: int | None = None, quiet: bool = False, given=()) -> list[dict]:
     """Answers for files and texts: [{'file', ..., the answer of the task} or {'file', 'error'}].
 
     Args:
@@ -133,11 +175,11 @@ def predict(folder, files=(), batch: int | None = None, quiet: bool = False, tex
         files: of an image task image files and folders of them. Of a text task .txt files, each one text, and tables
             (.csv, .tsv, .jsonl, .parquet) with the columns that the run was trained on, but no labels.
         batch: samples at a time. None: as many as this machine does best.
-        texts: texts themselves; a pair is a tuple.
+        given: texts themselves; where a sample is a pair, both behind each other.
     """
     trained = open_trained(folder)
     if trained.network.reader is not None:
-        return _predict_texts(trained, files, texts, batch, Progress(quiet))
+        return _predict_texts(trained, files, given, batch, Progress(quiet))
     paths: list[str] = []
     answers: dict[str, dict] = {}
     for given in map(Path, files):
@@ -160,22 +202,25 @@ def predict(folder, files=(), batch: int | None = None, quiet: bool = False, tex
     return list(answers.values())
 
 
-def _predict_texts(trained: Trained, files, texts, batch, progress) -> list[dict]:
+def _predict_texts(trained: Trained, files, typed, batch, progress) -> list[dict]:
     wanted = replace(tasks.wanted(trained.config.task_name), labelled=False)
     given: list[tuple[str, tuple | None, str | None]] = []  # id, texts, what is wrong
-    for n, text in enumerate(texts, 1):
-        given.append((f"text {n}", text if isinstance(text, tuple) else (text,), None))
+    alone = hasattr(trained.task, "together")  # embeds each text, whatever pairs it learnt from
+    many = 1 if alone else len(columns_of(trained))
+    if len(typed) % many:
+        raise UsageError(f"{many} texts make a sample ({', '.join(columns_of(trained))}); received {len(typed)}.")
+    for n in range(0, len(typed), many):
+        given.append((f"text {n // many + 1}", tuple(typed[n : n + many]), None))
     for path in map(Path, files):
         try:
             if path.suffix.lower() == ".txt":
                 given.append((str(path), (tables.decoded(path),), None))
             else:
-                section = Data(path=str(path), text=trained.config.data.text)
-                found = text_sources.read(section, wanted)
+                section = Data(path=str(path), text=columns_of(trained)[0] if alone else trained.config.data.text)
+                found = text_sources.read(section, replace(wanted, texts=("text",)) if alone else wanted)
                 given += [(f"{path}: {i}", t, None) for i, t in zip(found.ids, found.inputs, strict=True)]
         except (DataError, OSError) as e:
             given.append((str(path), None, str(e)))
-    many = len(columns_of(trained))
     for n, (i, t, _) in enumerate(given):
         if t is not None:
             short = f"{many} texts make a sample; received {len(t)}" if len(t) != many else None
@@ -199,10 +244,17 @@ def _answers(trained: Trained, samples: list[tuple[str, ...]], batch, progress):
     """The decoded answer of each sample of texts, in order."""
     if not samples:
         return
+    if hasattr(trained.task, "respond"):
+        yield from trained.task.respond(trained, samples, batch, progress)
+        return
+    if hasattr(trained.task, "judged"):
+        raise UsageError(
+            "A masked-lm run has no answers: it adapts a backbone. Train a task from it: backbone: {name: RUN}"
+        )
     empty = np.zeros((len(samples), 1), np.float32)
     table = trained.network.reader.table(samples, empty, empty[:, 0])
-    for output in (row for part in outputs(trained, table, batch, progress) for row in part):
-        yield trained.task.decode(output, trained.answer)
+    for part in judgements(trained, table, samples, batch, progress):
+        yield from (trained.task.decode(output, trained.answer) for output in part)
 
 
 def _other(trained: Trained, held, data_path, progress):
@@ -210,9 +262,9 @@ def _other(trained: Trained, held, data_path, progress):
     asked = trained.config.data.model_dump() | {"path": str(data_path), "tfds": None, "val": 0.0, "test": 0.0}
     if trained.answer.get("classes"):
         asked["classes"] = trained.answer["classes"]
-    texts = tasks.wanted(trained.config.task_name)
+    wanted = tasks.wanted(trained.config.task_name)
     other = data.collect(
-        Data.model_validate(asked), trained.task, trained.options, progress, every_class=False, texts=texts
+        Data.model_validate(asked), trained.task, trained.options, progress, every_class=False, texts=wanted
     )
     known = {held.hashes[i]: held.ids[i] for i in held.rows("train")}
     if seen := [f"{other.ids[i]} (trained on as {known[h]})" for i, h in enumerate(other.hashes) if h in known]:
@@ -321,11 +373,22 @@ def text(result: dict) -> str:
 
 def answer_line(answer: dict) -> str:
     """One answer of `predict` as a line."""
+    return f"{scan.printed(answer['file'])}: {_said(answer)}"
+
+
+def _said(answer: dict) -> str:
     if "error" in answer:
-        return f"{scan.printed(answer['file'])}: error: {answer['error']}"
+        return f"error: {answer['error']}"
     if "label" in answer:
         others = ", ".join(f"{c} {s:.3f}" for c, s in list(answer["scores"].items())[1:3])
-        return f"{scan.printed(answer['file'])}: {answer['label']} {answer['score']:.3f}   ({others})"
+        return f"{answer['label']} {answer['score']:.3f}   ({others})"
     if "labels" in answer:
-        return f"{scan.printed(answer['file'])}: {', '.join(answer['labels']) or 'none'}"
-    return f"{scan.printed(answer['file'])}: {', '.join(f'{v:g}' for v in answer['values'])}"
+        return ", ".join(answer["labels"]) or "none"
+    if "entities" in answer:
+        return ", ".join(f"{e['text']} ({e['type']} {e['score']:.3f})" for e in answer["entities"]) or "no entity"
+    if "answer" in answer:
+        return f"{answer['answer'] or 'no answer'} {answer['score']:.3f}   (characters {answer['start']} to {answer['end']})"
+    if "embedding" in answer:
+        shown = ", ".join(f"{v:g}" for v in answer["embedding"][:4])
+        return f"[{shown}, ...] of {len(answer['embedding'])}"
+    return answer["text"] if "text" in answer and "values" not in answer else ", ".join(f"{v:g}" for v in answer["values"])

@@ -66,7 +66,9 @@ class Fitting:
     def phase(self, index: int, one: plans.PhasePlan, resumed) -> None:
         """Applies the plan, finds or computes what is frozen, compiles, fits and audits one phase."""
         model, phase, seed = self.net.model, one.phase, self.cfg.train.seed
-        kind = pipeline.of(self.train_table)
+        kind, drawn = pipeline.of(self.train_table), {}
+        if hasattr(self.task, "change"):
+            drawn = {"change": self.task.change(self.net.reader, self.options)}
         plans.apply(self.net, one)
         if resumed:
             _assign(model.variables, resumed[1]["weights"])
@@ -81,14 +83,14 @@ class Fitting:
             args = self.net.input, batch, seed, first, phase.epochs
             if features:
                 return features.training(self.train_table, *args)
-            return kind.training(self.train_table, *args, self.cfg.augment)
+            return kind.training(self.train_table, *args, self.cfg.augment, **drawn)
 
         def held_out():
             if not len(self.val_table):
                 return None
             if features:
                 return features.held_out(self.val_table, self.net.input, batch)
-            return kind.held_out(self.val_table, self.net.input, batch)
+            return kind.held_out(self.val_table, self.net.input, batch, **drawn)
 
         def compiled(jit):
             trained.compile(

@@ -2,6 +2,7 @@
 flat graph cut into blocks."""
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from tlkeras import backbones, blocks, tasks, weights
 from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub
 from tlkeras.errors import ConfigError, ModelError
+from tlkeras.run import open_run, read_json
 
 HEAD = "head"
 
@@ -50,6 +52,8 @@ class Network:
 def entry(config, offline: bool = False) -> Backbone:
     """The catalogue entry of a config's backbone, or one made from the preset directory or handle it names."""
     name = config.backbone.name
+    if name not in backbones.catalogue() and (Path(name) / "backbone.json").is_file():
+        return _of_run(Path(name))
     if name not in backbones.catalogue() and (Path(name).is_dir() or "://" in name):
         return keras_hub.from_directory(name, offline)
     return backbones.get(name)
@@ -93,8 +97,14 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
     wanted = source(config, record)
     with dtype_policy(precision):
         if record.kind == "text":
-            tokens, tokenizer = keras_hub.tokens_of(record, _preset(record, wanted), offline)
+            where = _preset(record, wanted)
+            tokenizer = (
+                keras_hub.tokenizer_in(Path(where.removeprefix("run:")) / "tokenizer")
+                if where.startswith("run:")
+                else keras_hub.tokenizer_of(where, offline)
+            )
             base = weights.load(record, wanted, None, offline=offline)
+            tokens = keras_hub.tokens(keras_hub.family(record.family), tokenizer, base)
             return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
@@ -127,7 +137,7 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     from tlkeras.weights import files
 
     record = _recorded(backbone)
-    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone["input"].items()}
+    known: dict[str, Any] = {k: _tuple(v) for k, v in backbone["input"].items()}
     kind = Tokens if record.kind == "text" else Pixels
     tokenizer = keras_hub.tokenizer_in(folder) if record.kind == "text" else None
     with dtype_policy(precision):
@@ -155,15 +165,20 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         body = keras_hub.features(base, record.family)
         inputs: Any = {name: keras.Input((None,), name=name, dtype="int32") for name in body.input}
         tensors = blocks.flatten(body, inputs, opened=record.opened)
-        reader = texts.Reader(contract, tokenizer, getattr(task, "encode", texts.encode))
+        chosen = {name: getattr(options, name) for name in getattr(task, "ENCODING", ())}
+        encode = functools.partial(getattr(task, "encode", texts.encode), **chosen)
+        reader = texts.Reader(contract, tokenizer, encode, getattr(task, "together", None))
     else:
         body, reader = base, None
         inputs = keras.Input((*contract.size, 3), name="pixels", dtype="float32")
         tensors = blocks.flatten(base, inputs, images.normalise(inputs, contract), record.opened)
     boundaries = record.blocks(body) if callable(record.blocks) else record.blocks
     cut = blocks.split(inputs, tensors, boundaries)
-    pool = config.backbone.pool or record.pool
-    raw = task.head(_pooled(tensors[""], pool, inputs, contract), answer, options)
+    if hasattr(task, "token_head"):
+        inputs |= {name: keras.Input((None,), name=name, dtype="int32") for name in getattr(task, "INPUTS", ())}
+        raw = task.token_head(tensors[""], inputs, base, answer, options)
+    else:
+        raw = task.head(_pooled(tensors[""], config.backbone.pool or record.pool, inputs, contract), answer, options)
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
     cut[HEAD] = tuple(x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer))
@@ -180,6 +195,28 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         "input": vars(contract),
     }
     return Network(model, cut, contract, about, reader, base)
+
+
+def _of_run(folder: Path) -> Backbone:
+    """The backbone of a finished run as an entry, with what the run made of its weights."""
+    run = open_run(folder)
+    about = read_json(run.backbone)
+
+    def trained(size, weights):
+        from tlkeras import configure
+
+        cfg, _ = configure.load(run.config)
+        answer, file = read_json(run.manifest)["answer"], run.model if weights else None
+        return rebuild(cfg, answer, about, file, folder=run.tokenizer).base
+
+    record = _recorded(about)
+    pixels = None if record.kind == "text" else Pixels(**{k: _tuple(v) for k, v in about["input"].items()})
+    sources = {"run": Source(f"run:{folder}", about["licence"])}
+    return replace(record, name=run.name, build=trained, pixels=pixels, sources=sources)
+
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _recorded(backbone: dict) -> Backbone:
@@ -235,8 +272,8 @@ def _preset(record: Backbone, wanted: str | None) -> str:
     Raises:
         ConfigError: when none is named.
     """
-    if wanted is None and "preset" in record.sources:
-        wanted = "preset"  # a directory, of which random weights of that architecture were asked for
+    if wanted is None and {"preset", "run"} & set(record.sources):
+        wanted = next(iter(record.sources))  # a directory, of which random weights of that architecture are asked for
     if wanted is None:
         raise ConfigError(
             f"backbone: the input of {record.name} is known from its preset only. Name the preset with backbone.weights."

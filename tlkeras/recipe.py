@@ -23,7 +23,7 @@ STOP = EarlyStopping(patience=5)
 
 
 def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
-    """The phases of `recipe` ('head' or 'fine_tune') for this many training samples and backbone blocks.
+    """The phases of `recipe` ('head', 'fine_tune' or 'all') for this many training samples and backbone blocks.
 
     >>> [(p.name, p.epochs, p.train) for p in phases("fine_tune", 109, 32, 9)]
     [('head', 30, ['head']), ('blocks', 15, ['head', 'blocks[-2:]'])]
@@ -36,6 +36,19 @@ def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
     def epochs(steps):
         return min(30, max(1, math.ceil(steps / per_epoch)))
 
+    if recipe == "all":
+        # Nothing new is learnt from nothing: one rate for all, as low as pretraining ended.
+        return [
+            Phase(
+                name="all",
+                train=["all"],
+                epochs=epochs(block_steps),
+                learning_rate=5e-5,
+                weight_decay=0.01,
+                clip_norm=1.0,
+                early_stopping=STOP,
+            )
+        ]
     head = Phase(name="head", train=["head"], epochs=epochs(head_steps), learning_rate=5e-3, early_stopping=STOP)
     if recipe == "head":
         return [head]

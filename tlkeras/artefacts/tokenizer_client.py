@@ -5,11 +5,11 @@
     from tokenizer import Tokenizer
     Tokenizer("tokenizer.json").encode("some text")          {"token_ids": [...], "padding_mask": [...]}
 
-This file and `tokenizer.json` are all it takes. Ids are those of keras-hub's tokenizers in a TensorFlow graph, with
-their oddities. A text ends at its first NUL, SentencePiece's excepted. A special token spelled out in a text becomes
-that token if tokenizer.json lists it under "special"; empty the list to read it as text. Of byte-level vocabularies:
-the words that keras-hub stands in for special tokens (U+0134 and a letter, A for the first) become them too, the
-digit U+096C by itself vanishes, because it marks borders, and a byte that the vocabulary lacks has the id -1.
+This file and tokenizer.json are all it takes. Ids are those of keras-hub's tokenizers in a TensorFlow graph, with their
+oddities: a text ends at its first NUL (SentencePiece's does not); a special token spelled out in a text becomes that
+token if tokenizer.json lists it under "special" (empty the list to read it as text). Of byte-level vocabularies: the
+words that keras-hub stands in for special tokens (U+0134 and a letter, A for the first) become them too; the digit
+U+096C by itself vanishes, because it marks borders; a byte that the vocabulary lacks has the id -1.
 
 Ids can differ for characters newer than the Unicode tables of this Python (`unicodedata.unidata_version`) or of the
 TensorFlow that trained the model (15.0, case 16.0): letters of historic scripts and the rarest ideographs.
@@ -31,24 +31,24 @@ class Tokenizer:
 
     def __init__(self, path):
         self.facts = json.loads(Path(path).read_text("utf-8"))
+        schema, kind = self.facts.get("schema"), self.facts.get("kind")
         kinds = {"wordpiece": WordPiece, "byte-bpe": BytePairs, "sentencepiece": SentencePiece}
-        if self.facts.get("schema") != 1 or self.facts.get("kind") not in kinds:
-            found = f"schema {self.facts.get('schema')} and kind {self.facts.get('kind')}"
-            raise ValueError(f"{path} must have schema 1 and a kind of {', '.join(kinds)}. It has {found}.")
-        self.model = kinds[self.facts["kind"]](self.facts)
+        if schema != 1 or kind not in kinds:
+            raise ValueError(f"{path} must be of schema 1 and kind {' or '.join(kinds)}. It is of {schema} and {kind}.")
+        self.model = kinds[kind](self.facts)
 
     def ids(self, text):
         """The ids of a text alone, no special tokens around it."""
         return [i for word in self.model.words(text) for i in self.model.ids(word)]
 
     def encode(self, text, pair=None, length=None):
-        """One example: token_ids, padding_mask (1: a token, 0: padding) and, where the network asks, segment_ids.
+        """One example, as the network takes it: token_ids, padding_mask (0: padding), segment_ids (1: the second text).
 
         All are `length` long, by default as long as the network takes. What does not fit is cut off the end of the
         longer of the two texts.
         """
-        start, end, length = self.facts["start"], self.facts["end"], length or self.facts["length"]
-        middle = [] if pair is None else self.facts["middle"]
+        length = self.facts["length"] if length is None else length
+        start, middle, end = self.facts["start"], [] if pair is None else self.facts["middle"], self.facts["end"]
         first, second = self.ids(text), [] if pair is None else self.ids(pair)
         room = length - len(start + middle + end)
         if room < 0:
@@ -57,8 +57,9 @@ class Tokenizer:
             (first if len(first) > len(second) else second).pop()
         head, tail = start + first + middle, second + end
         padding = length - len(head) - len(tail)
-        ids, mask = head + tail + [self.facts["pad"]] * padding, [1] * (length - padding) + [0] * padding
-        encoded = {"token_ids": ids, "padding_mask": mask}
+        encoded = {"token_ids": head + tail + [self.facts["pad"]] * padding}
+        if self.facts["masked"]:
+            encoded["padding_mask"] = [1] * (length - padding) + [0] * padding
         if self.facts["segments"]:
             encoded["segment_ids"] = [0] * len(head) + [0 if pair is None else 1] * len(tail) + [0] * padding
         return encoded
@@ -102,7 +103,6 @@ def merged(symbols, rank):
 class WordPiece:
     """Words, each cut into the longest pieces of the vocabulary from its left."""
 
-    LONGEST = 100  # bytes of a word; a longer one is unknown
     IDEOGRAPHS = re.compile(
         "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f]"
     )
@@ -139,15 +139,14 @@ class WordPiece:
             yield normalize("NFC", word.translate(self.folded)) if lower else word
 
     def _split(self, text):
-        for n, part in enumerate(self.special.split(text.split("\0")[0])):
-            # What the pattern found is in the odd places.
+        for n, part in enumerate(self.special.split(text.split("\0")[0])):  # what is found has the odd places
             yield from [part] if n % 2 else filter(None, part.translate(self.bordered).split(" "))
 
     def ids(self, word):
         ids, start, mark = [], 0, ""
         while start < len(word):
             fits = (end for end in range(len(word), start, -1) if mark + word[start:end] in self.id_of)
-            end = 0 if len(word.encode()) > self.LONGEST else next(fits, 0)
+            end = next(fits, 0) if len(word.encode()) <= 100 else 0  # longer words are unknown
             if not end:
                 return [self.facts["unknown"]]
             ids.append(self.id_of[mark + word[start:end]])
@@ -170,10 +169,8 @@ class BytePairs:
         # A byte is the character of its number where that is printable, else one from 256 on.
         self.letters = [chr(b if 32 < b < 127 or 160 < b != 173 else next(spare)) for b in range(256)]
         self.ranks = {merge: rank for rank, merge in enumerate(facts["merges"])}
-        self.aliases = {
-            token: "\u0134" + "".join("ABCDEFGHIJ"[int(digit)] for digit in str(n))
-            for n, token in enumerate(facts["special"])
-        }
+        numerals = str.maketrans("0123456789", "ABCDEFGHIJ")
+        self.aliases = {token: "\u0134" + str(n).translate(numerals) for n, token in enumerate(facts["special"])}
 
     def _shade(self, char):
         """Stands in for a character where WORDS looks, because `re` knows no classes of Unicode."""
@@ -182,8 +179,7 @@ class BytePairs:
         return {"L": "A", "N": "0"}.get(category(char)[0], "!")
 
     def words(self, text):
-        text = " " + text if self.facts["prefix_space"] else text
-        text = re.sub(f" (?=[^{self.SPACES}])", self.BORDER + " ", text)
+        text = re.sub(f" (?=[^{self.SPACES}])", self.BORDER + " ", self.facts["prefix"] + text)
         text = re.sub(f"([\t\n\f\r ]{self.WIDE})\\Z", f"\\1{self.BORDER}", text)
         parts = [text.split("\0")[0]]
         for token, alias in self.aliases.items():
@@ -220,6 +216,7 @@ class SentencePiece:
         rules = base64.b64decode(facts["charsmap"])
         size = int.from_bytes(rules[:4], "little")
         self.trie, self.texts = struct.unpack(f"<{size // 4}I", rules[4 : 4 + size]), rules[4 + size :]
+        self.below = [node ^ unit >> 10 << ((unit & 0x200) >> 6) for node, unit in enumerate(self.trie)]
 
     def words(self, text):
         data, at, space, tidy = text.encode(), 0, self.facts["space"], self.facts["remove_extra_whitespaces"]
@@ -237,16 +234,13 @@ class SentencePiece:
         """The longest rule that fits `data` at `at`: (the text to put, the number of bytes it replaces), or None."""
         rule, node = None, 0
         for end in range(at, len(data) if self.trie else at):
-            node = self._below(node) ^ data[end]
+            node = self.below[node] ^ data[end]
             if node >= len(self.trie) or self.trie[node] & 0x800000FF != data[end]:
                 break
             if self.trie[node] & 0x100:
-                start = self.trie[self._below(node)] & 0x7FFFFFFF
+                start = self.trie[self.below[node]] & 0x7FFFFFFF
                 rule = self.texts[start : self.texts.index(0, start)].decode(), end + 1 - at
         return rule
-
-    def _below(self, node):
-        return node ^ self.trie[node] >> 10 << ((self.trie[node] & 0x200) >> 6)
 
     def ids(self, whole):
         yield from self.facts["before"]

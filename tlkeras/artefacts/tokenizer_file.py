@@ -27,8 +27,8 @@ def describe(tokenizer, tokens) -> dict:
     for cls, facts in known.items():
         if isinstance(tokenizer, cls) and not _cuts_its_own_way(type(tokenizer), cls):
             around = {name: list(getattr(tokens, name)) for name in ("start", "middle", "end")}
-            rest = {"pad": tokens.pad, "length": tokens.length, "segments": tokens.segments}
-            return {"schema": SCHEMA, **facts(tokenizer), **around, **rest}
+            shape = {name: getattr(tokens, name) for name in ("pad", "length", "segments", "masked")}
+            return {"schema": SCHEMA, **facts(tokenizer), **around, **shape}
     raise _refusal(tokenizer, "it is none of keras-hub's WordPiece, byte-level BPE and SentencePiece")
 
 
@@ -59,7 +59,7 @@ def _byte_pairs(tokenizer) -> dict:
         "kind": "byte-bpe",
         "vocabulary": dict(tokenizer.vocabulary),
         "merges": list(tokenizer.merges),
-        "prefix_space": bool(tokenizer.add_prefix_space),
+        "prefix": " " if tokenizer.add_prefix_space else "",
         "special": list(tokenizer.unsplittable_tokens or []),
     }
 

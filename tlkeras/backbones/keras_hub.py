@@ -77,7 +77,7 @@ def presets() -> list[Preset]:
 
 
 def entries() -> Iterable[Backbone]:
-    """One entry per preset; its input is known from the preset alone, see `pixels_of` and `tokens_of`."""
+    """One entry per preset; its input is known from the preset alone, see `pixels_of` and `tokenizer_of`."""
     yield _MINILM
     for preset in presets():
         known = family(preset.family)
@@ -264,9 +264,8 @@ def from_config(hub: dict):
     return made
 
 
-def tokens_of(record: Backbone, preset: str, offline: bool = False):
-    """The input contract and the tokenizer of a text preset: (Tokens, keras-hub's tokenizer). `preset` is a name, a
-    handle or a directory.
+def tokenizer_of(preset: str, offline: bool = False):
+    """The tokenizer of a text preset, keras-hub's; `preset` is a name, a handle or a directory.
 
     Raises:
         ModelError: when the preset has no tokenizer.
@@ -277,17 +276,12 @@ def tokens_of(record: Backbone, preset: str, offline: bool = False):
     from tlkeras.weights import transformers
 
     folder = _folder(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
-    known, config = identify(folder)
-    from_transformers = _from_transformers(folder)
-    options = transformers.tokenizer_options(folder) if from_transformers else {}
-    cls = getattr(keras_hub.models, known.backbone.replace("Backbone", "Tokenizer"))
+    options = transformers.tokenizer_options(folder) if _from_transformers(folder) else {}
+    cls = getattr(keras_hub.models, identify(folder)[0].backbone.replace("Backbone", "Tokenizer"))
     try:
-        tokenizer = cls.from_preset(str(_prepared(folder)), **options)
-        # Nothing but the architecture is needed here; layers are made and thrown away.
-        backbone = getattr(keras_hub.models, known.backbone).from_preset(str(_prepared(folder)), load_weights=False)
+        return cls.from_preset(str(_prepared(folder)), **options)
     except (OSError, ValueError, TypeError, KeyError) as e:
-        raise ModelError(f"{preset} has no tokenizer or configuration that keras-hub can read: {e}") from e
-    return tokens(known, tokenizer, backbone), tokenizer
+        raise ModelError(f"{preset} has no tokenizer that keras-hub can read: {e}") from e
 
 
 def tokens(known: Family, tokenizer, backbone) -> Tokens:

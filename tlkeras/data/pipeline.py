@@ -16,7 +16,8 @@ def of(table):
 
 
 def steps(table, batch: int) -> int:
-    return -(-len(table) // batch)
+    side = getattr(table, "together", 1)
+    return -(-(len(table) // side) // max(batch // side, 1))
 
 
 def order(n: int, seed: int, epoch):
@@ -34,14 +35,17 @@ def batches(table, batch: int, seed: int, epoch):
     lengths = getattr(table, "lengths", None)
     if lengths is None:
         return order(len(table), seed, epoch).batch(batch)
-    n, count, key = len(table), steps(table, batch), _key(seed, epoch)
+    side, key = table.together, _key(seed, epoch)
+    units, size = lengths.reshape(-1, side).max(1), max(batch // side, 1)
     # Up to a tenth longer or shorter than it is: which samples meet is another matter every epoch.
-    blur = tf.random.stateless_uniform([n], key, 0.9, 1.1)
-    rows = tf.argsort(tf.cast(tf.constant(lengths), tf.float32) * blur)
+    blur = tf.random.stateless_uniform([len(units)], key, 0.9, 1.1)
+    order_ = tf.argsort(tf.cast(tf.constant(units), tf.float32) * blur)
+    rows = tf.reshape(tf.cast(order_, tf.int64)[:, None] * side + tf.range(side, dtype=tf.int64), [-1])
+    count = -(-len(units) // size)
 
     def one(k):
         place = tf.random.experimental.index_shuffle(k, key, count - 1)
-        return tf.cast(rows[place * batch : (place + 1) * batch], tf.int64)
+        return rows[place * size * side : (place + 1) * size * side]
 
     return tf.data.Dataset.range(count).map(one)
 

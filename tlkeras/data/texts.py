@@ -62,7 +62,8 @@ class Table:
     """What a pipeline reads: `inputs` are the network's by name, those that end in token_ids and segment_ids; masks
     follow from them. `targets` are float32 (n, k), or Ragged with one number per token and -1 where none is learnt.
     `weights` (n,) float32 and `hashes`, SHA-256 as hex, are per row. Row i came from sample `owners[i]`; `spans` tell
-    where in the sample its tokens stand, for tasks that answer with places."""
+    where in the sample its tokens stand, for tasks that answer with places. `together` rows at a time stay side by side
+    in every batch."""
 
     inputs: dict[str, Ragged]
     targets: Any
@@ -70,6 +71,7 @@ class Table:
     hashes: list[str]
     owners: np.ndarray
     spans: list | None = None
+    together: int = 1
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -84,7 +86,8 @@ class Table:
         targets = self.targets.keep(rows) if isinstance(self.targets, Ragged) else self.targets[rows]
         spans = self.spans and [self.spans[i] for i in rows]
         inputs = {name: r.keep(rows) for name, r in self.inputs.items()}
-        return Table(inputs, targets, self.weights[rows], [self.hashes[i] for i in rows], self.owners[rows], spans)
+        hashes = [self.hashes[i] for i in rows]
+        return Table(inputs, targets, self.weights[rows], hashes, self.owners[rows], spans, self.together)
 
     def join(self, other: "Table") -> "Table":
         """Both, this one first; targets and owners are this one's kind."""
@@ -98,6 +101,7 @@ class Table:
             np.concatenate([self.weights, other.weights]),
             self.hashes + other.hashes,
             np.concatenate([self.owners, other.owners]),
+            together=self.together,
         )
 
 
@@ -105,12 +109,14 @@ class Table:
 class Reader:
     """How texts become rows: the input contract, keras-hub's tokenizer, and the encoding of the task.
 
-    `encode(samples, targets, reader)` gives (inputs, targets, owners, spans) as Table has them.
+    `encode(samples, targets, reader)` gives (inputs, targets, owners, spans) as Table has them, `together(samples)` how
+    many rows stay side by side; None: one.
     """
 
     tokens: Tokens
     tokenizer: Any
     encode: Callable
+    together: Callable | None = None
 
     def table(self, samples: list[tuple[str, ...]], targets, weights) -> Table:
         """The rows of samples, one tuple of texts each, with targets and weights (n,) for each sample."""
@@ -121,7 +127,8 @@ class Reader:
             for one, row in zip(made, _rows(inputs[name]), strict=True):
                 one.update(len(row).to_bytes(4, "little") + row.tobytes())
         weights = np.asarray(weights, np.float32)[owners]
-        return Table(inputs, targets, weights, [one.hexdigest() for one in made], owners, spans)
+        beside = self.together(samples) if self.together else 1
+        return Table(inputs, targets, weights, [one.hexdigest() for one in made], owners, spans, beside)
 
     def ids(self, texts: list[str]) -> Ragged:
         """The tokens of each text, without special ones."""
@@ -156,6 +163,23 @@ def encode(samples, targets, reader: Reader):
     if reader.tokens.segments:
         inputs["segment_ids"] = Ragged(segments.values.numpy(), segments.row_splits.numpy())
     return inputs, targets, np.arange(len(samples)), None
+
+
+def chunks(samples, reader: Reader) -> tuple[Ragged, np.ndarray]:
+    """Single texts cut into as many rows as they fill, each between the special ids: (ids, number of the sample)."""
+    tokens = reader.tokens
+    room = tokens.length - len(tokens.start) - len(tokens.end)
+    rows, owners = [], []
+    for n, ids in enumerate(_rows(reader.ids([s[0] for s in samples]))):
+        for start in range(0, max(len(ids), 1), room):
+            rows.append([*tokens.start, *ids[start : start + room], *tokens.end])
+            owners.append(n)
+    return Ragged.of(rows), np.array(owners)
+
+
+def plain_inputs(ids: Ragged, tokens: Tokens) -> dict[str, Ragged]:
+    """The network's inputs of rows of one text each."""
+    return {"token_ids": ids} | ({"segment_ids": Ragged(ids.values * 0, ids.splits)} if tokens.segments else {})
 
 
 def pack(parts: list, tokens: Tokens):
@@ -304,7 +328,9 @@ def held_out(table: Table, tokens: Tokens, batch: int, change=None):
     import tensorflow as tf
 
     read = reading(table, tokens)
-    rows = tf.data.Dataset.from_tensor_slices(np.argsort(table.lengths, kind="stable")).batch(batch)
+    units = table.lengths.reshape(-1, table.together).max(1)
+    order = np.argsort(units, kind="stable")[:, None] * table.together + np.arange(table.together)
+    rows = tf.data.Dataset.from_tensor_slices(order.ravel()).batch(max(batch // table.together, 1) * table.together)
     if change is not None:
         keyed = rows.enumerate()
         return steady(mapped(keyed, lambda k, r: change(*read(r), tf.stack([tf.constant(0, tf.int64), k]))))

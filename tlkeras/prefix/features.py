@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import __version__, data
+from tlkeras import __version__, data, tasks
 from tlkeras.config import Config
 from tlkeras.data import pipeline, texts
 from tlkeras.data.sources import cache_folder
@@ -194,6 +194,8 @@ def _impossible(cfg: Config, cut: Cut) -> str | None:
         return "prefix.store is off"
     if cut.prefix is None:
         return "no block below the first trained one"
+    if hasattr(tasks.get(cfg.task_name), "change"):
+        return "other tokens are masked in every batch"
     if cfg.augment.mixup or cfg.augment.cutmix:
         return "mixup and cutmix mix pixels of several samples"
     if cfg.augment.active and cfg.prefix.views == "live":

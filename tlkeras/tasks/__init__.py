@@ -17,7 +17,18 @@ decode(output, answer)            -> the answer to one sample, as plain data
 serving(outputs, answer)          -> the answers to a batch, as named TensorFlow tensors
 OUTPUT                            the name in `serving` of the tensor that `score` needs
 
-A task on images and the same on texts share a module.
+A task on images and the same on texts share a module. Tasks on texts may offer more:
+
+encode(samples, targets, reader)  -> (inputs, targets, owners, spans), see data.texts: rows other than one a sample
+token_head(states, inputs, base, answer, options)   instead of `head`: from the states of the tokens (B, length, c);
+                                                    INPUTS are further inputs of the network
+change(reader, options)           -> f(x, y, w, key): what is drawn anew for every batch, such as masked tokens
+RECIPE                            the phases that suit it where the config gives none
+ENCODING                          the options that `encode` takes
+together(samples)                 how many rows stay side by side in every batch
+gather(rows, table, answer)       -> what `columns` and `decode` take, one a sample, from the outputs of its rows
+judged(raw, y, w)                 instead of outputs: (B, 3), what a language model makes of the targets, in the graph
+respond(trained, samples, ...)    instead of outputs: the answers as plain data, written text by text
 """
 
 import importlib
@@ -40,6 +51,12 @@ TASKS = {
     "image-regression": ("image", "regression", None),
     "text-classification": ("text", "classification", Wanted(("text",))),
     "text-regression": ("text", "regression", Wanted(("text",))),
+    "token-classification": ("text", "token_classification", Wanted(("text",))),
+    "question-answering": ("text", "question_answering", Wanted(("question", "context"))),
+    "seq2seq": ("text", "seq2seq", Wanted(("text",))),
+    "sentence-embedding": ("text", "sentence_embedding", Wanted(("text", "pair"), labelled=False)),
+    "masked-lm": ("text", "masked_lm", Wanted(("text",), labelled=False)),
+    "causal-lm": ("text", "causal_lm", Wanted(("text",), labelled=False)),
 }
 
 
@@ -62,6 +79,11 @@ def kind(name: str) -> str:
 def wanted(name: str) -> Wanted | None:
     """What a task on text reads; None for images."""
     return TASKS[name][2]
+
+
+def recipe(name: str) -> str:
+    """The recipe of phases that suits a task."""
+    return getattr(get(name), "RECIPE", "fine_tune")
 
 
 def options() -> dict:

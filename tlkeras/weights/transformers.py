@@ -4,7 +4,12 @@ KerasHub 0.32 converts most of these models by itself, but builds its own activa
 says, and asks for names and files that many directories do not have. `prepared` writes a directory that it reads
 rightly, `correct` gives the built backbone what its config cannot say, and what neither can express is refused.
 
-Measured against transformers 5.23 with random weights in float32, where no position is padded: NUMBERS
+Measured against transformers 5.23 where no position is padded, in float32: 2e-6 of outputs up to 4.5 for every type
+with random weights, bare and with the heads of its tasks; 3e-6 of 5.9 for the real weights of all-MiniLM-L6-v2.
+
+Ids of tokens, on 1,980 lines of package descriptions: all equal for RoBERTa and GPT-2 (a vocabulary trained on the
+lines), 1,975 for MiniLM, since KerasHub's lower case also takes "²" for "2" and joins Korean letters that BERT parts.
+Inside tf.data KerasHub splits for Llama and Qwen2 as GPT-2 does: 1 line of 6 differs. Outside, long numbers differ.
 """
 
 import itertools
@@ -40,7 +45,7 @@ def prepared(folder: Path, into: Path) -> None:
     Raises:
         ModelError: with all that KerasHub's model cannot express, is missing or unknown; or for a damaged file.
     """
-    with files.refused(folder, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+    with files.refused(folder, OSError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
         config = files.read_config(folder / "config.json")
         text, tensors = _text(config), {}
         if not (faults := _config_faults(text, config)):
@@ -83,7 +88,8 @@ def correct(backbone, corrections: dict):
     import keras
 
     name = corrections.get("activation")
-    activation = keras.activations.get({"gelu_tanh": "keras_hub>gelu_approximate"}.get(name, name))
+    tanh = keras.saving.get_registered_object("keras_hub>gelu_approximate")
+    activation = tanh if name == "gelu_tanh" else keras.activations.get(name)
     for layer in backbone._flatten_layers():
         for key in ("epsilon", "layer_norm_epsilon"):
             if "epsilon" in corrections and hasattr(layer, key):

@@ -20,8 +20,8 @@ class Text:
     tensors: str
     vocabulary: tuple[str, ...]  # The kind of tokenizer and the tokens that KerasHub asks for, see `vocabularies`.
     special: tuple[str, ...]
-    epsilon: tuple[str, float, float] | None  # Key, transformers' default, what KerasHub builds unless it reads it.
-    activation: tuple[str, str, str] | None = None
+    epsilon: tuple[str, float, float] | None  # The config's key, transformers' default, what KerasHub builds. None:
+    activation: tuple[str, str, str] | None = None  # KerasHub builds what transformers does.
     counted: tuple[str, ...] = ("num_hidden_layers",)
     demands: dict = field(default_factory=dict)
     optional: Callable[[dict], str] = lambda config: "(?!)"
@@ -64,6 +64,11 @@ def _rotary(config: dict, tensors: dict):
     config.setdefault("num_key_value_heads", config["num_attention_heads"])
 
 
+def _divisors(config: dict) -> tuple:
+    layers = config["num_hidden_layers"]
+    return tuple(n for n in range(1, layers + 1) if layers % n == 0)
+
+
 def _head_dim(config: dict) -> tuple:
     return config["hidden_size"] // config["num_attention_heads"], None
 
@@ -100,7 +105,7 @@ def _electra(config: dict, into: Path):
     tokenizer.save_to_preset(str(into))
 
 
-_CAUSAL = {"is_decoder": (False,), "add_cross_attention": (False,)}
+_PLAIN = {"is_decoder": (False,), "add_cross_attention": (False,), "position_embedding_type": ("absolute",)}
 _ENCODER = Text(
     prefix="bert.",
     tensors="""
@@ -113,7 +118,7 @@ _ENCODER = Text(
     special=("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"),
     epsilon=("layer_norm_eps", 1e-12, 1e-12),
     activation=("hidden_act", "gelu", "gelu_tanh"),
-    demands=_CAUSAL | {"position_embedding_type": ("absolute",), "type_vocab_size": (1, 2)},
+    demands=_PLAIN | {"type_vocab_size": (1, 2)},
 )
 _ROBERTA = replace(
     _ENCODER,
@@ -123,7 +128,7 @@ _ROBERTA = replace(
     special=("<s>", "</s>", "<pad>", "<mask>"),
     epsilon=("layer_norm_eps", 1e-12, 1e-5),
     activation=("hidden_act", "gelu", "gelu"),
-    demands=_CAUSAL | {"position_embedding_type": ("absolute",), "pad_token_id": (1,)},
+    demands=_PLAIN | {"pad_token_id": (1,)},
     dropped=r"pooler\..*",
     adapt=_one_segment,
 )
@@ -173,6 +178,7 @@ TEXT = {
             distilbert.transformer.layer.#.attention.{q,k,v,out}_lin.{weight,bias}
             distilbert.transformer.layer.#.{sa_layer_norm,ffn.lin1,ffn.lin2,output_layer_norm}.{weight,bias}
         """,
+        epsilon=None,
         activation=("activation", "gelu", "gelu"),
         counted=("n_layers",),
         demands={},
@@ -190,7 +196,8 @@ TEXT = {
         vocabulary=vocabularies.ALBERT,
         special=("[CLS]", "[SEP]", "<pad>", "[MASK]"),
         activation=("hidden_act", "gelu_new", "gelu_tanh"),
-        counted=("num_hidden_groups", "inner_group_num"),
+        counted=("num_hidden_groups", "inner_group_num", "num_hidden_layers"),
+        demands=_PLAIN | {"num_hidden_groups": _divisors},
         optional=lambda config: "pooler",
         adapt=partial(_pooled, "albert.pooler"),
     ),
@@ -225,7 +232,7 @@ TEXT = {
         """,
         vocabulary=vocabularies.BYTES,
         special=("<s>", "</s>", "<pad>"),
-        epsilon=("layer_norm_eps", 1e-5, 1e-5),
+        epsilon=None,
         activation=("activation_function", "gelu", "gelu"),
         counted=("encoder_layers",),
         demands={

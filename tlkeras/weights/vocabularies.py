@@ -12,7 +12,6 @@ from tlkeras.weights import files
 
 WORDPIECE, BYTES, STORED = ("vocab.txt",), ("vocab.json", "merges.txt"), ("tokenizer.json",)
 ALBERT, XLM = ("spiece.model",), ("sentencepiece.bpe.model",)
-ENDS = ("bos_token", "eos_token")
 MAX_SIZE = 100_000_000
 PADDED = 512  # Rows that an embedding may have beyond the vocabulary; Qwen2.5 has 399.
 
@@ -37,14 +36,14 @@ def read(kind: tuple[str, ...], special: tuple[str, ...], folder: Path, rows: in
         except ValueError as e:
             return {}, [str(e)]
     else:
-        other = "or tokenizer.json" if kind in (WORDPIECE, BYTES) else "which transformers 5 does not write by itself"
-        return {}, [f"the tokenizer needs {' and '.join(kind)}, {other if kind != STORED else 'and it is not there'}"]
-    ends = {key: said[key]["content"] if isinstance(said.get(key), dict) else said.get(key) for key in ENDS}
+        return {}, [f"the tokenizer needs {' and '.join(kind)}{INSTEAD[kind]}"]
+    ends = {key: said.get(key) for key in ("bos_token", "eos_token")}
+    ends = {key: token["content"] if isinstance(token, dict) else token for key, token in ends.items()}
     contents["tokenizer_config.json"] = json.dumps(ends | {"do_lower_case": _casing(folder)["lowercase"]}).encode()
     faults = [f"the vocabulary lacks {token}" for token in special if ends.get(token, token) not in ids]
     size = max(ids.values(), default=-1) + 1
     if rows is not None and not rows - PADDED <= size <= rows:
-        faults.append(f"the vocabulary must have as many tokens as the embedding has rows, {rows}, it has {size}")
+        faults.append(f"the vocabulary must have a token for each of the embedding's {rows} rows, it has {size}")
     return contents, faults
 
 
@@ -115,4 +114,6 @@ def _pieces(path: Path, beside: int = 0) -> dict:
     return {model.id_to_piece(i): i + beside for i in range(model.vocab_size())}
 
 
+_PROTO = ", which transformers 5 leaves out; take it from where the model was published"
+INSTEAD = {WORDPIECE: " or tokenizer.json", BYTES: " or tokenizer.json", STORED: "", ALBERT: _PROTO, XLM: _PROTO}
 READ = {WORDPIECE: _lines, BYTES: _json, ALBERT: _pieces, XLM: partial(_pieces, beside=2)}

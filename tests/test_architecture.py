@@ -17,9 +17,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"errors", "progress"},
     {"run", "config", "device", "steps"},
-    {"blocks"},
+    {"blocks", "lora"},
     {"backbones", "weights"},
-    {"metrics", "recipe", "tasks", "data", "checkpoints"},
+    {"metrics", "text_metrics", "recipe", "tasks", "data", "checkpoints"},
     {"configure", "network"},
     {"plans", "health"},
     {"prefix"},

@@ -5,9 +5,13 @@ remains. So every weight lies in exactly one block. Layer names are not matched 
 some layers by a process-wide counter (InceptionV3's `conv2d_4`).
 """
 
+import fnmatch
+import re
 import warnings
 
 from tlkeras.errors import ModelError, nearest
+
+HEAD = "head"
 
 
 def flatten(model, inputs, pixels=None, opened=None) -> dict:
@@ -81,3 +85,22 @@ def split(inputs, tensors: dict, boundaries) -> dict[str, tuple]:
             f"Layers behind the last boundary: {', '.join(left)}. End the list of blocks with ('top', '')."
         )
     return blocks
+
+
+def select(pattern: str, blocks: list[str]) -> list[str]:
+    """The blocks that a pattern names: a name, a glob, 'a..b', 'blocks[-2:]' (without the head), or 'all'."""
+    body = [b for b in blocks if b != HEAD]
+    if pattern == "all":
+        return list(blocks)
+    if found := re.fullmatch(r"blocks\[(-?\d+)?(:)?(-?\d+)?\]", pattern):
+        start, colon, stop = found.groups()
+        start, stop = (int(start) if start else None), (int(stop) if stop else None)
+        if not colon:
+            return body[start : start + 1 or None] if start is not None and -len(body) <= start < len(body) else []
+        return body[start:stop]
+    if found := re.fullmatch(r"(.+?)\.\.(.+)", pattern):
+        first, last = found.groups()
+        if first in blocks and last in blocks and blocks.index(first) <= blocks.index(last):
+            return blocks[blocks.index(first) : blocks.index(last) + 1]
+        return []
+    return [b for b in blocks if fnmatch.fnmatchcase(b, pattern)]

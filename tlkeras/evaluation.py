@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import configure, data, device, network, tasks
+from tlkeras import configure, data, device, lora, network, tasks
 from tlkeras.config import Config, Data
 from tlkeras.data import pictures, pipeline, scan, tables, text_sources, texts
 from tlkeras.errors import DataError, ModelError, UsageError
@@ -47,7 +47,13 @@ def open_trained(folder, precision: str | None = None) -> Trained:
         )
     _, hardware = device.choose(cfg.train.device, cfg.train.precision)
     precision = precision or hardware
-    net = network.rebuild(cfg, manifest["answer"], read_json(run.backbone), run.model, precision, run.tokenizer)
+    about, answer = read_json(run.backbone), manifest["answer"]
+    net = network.rebuild(cfg, answer, about, run.model, precision, run.tokenizer)
+    if cfg.backbone.lora:
+        plain = cfg.model_copy(update={"backbone": cfg.backbone.model_copy(update={"lora": None})})
+        merged = network.rebuild(plain, answer, about, None, precision, run.tokenizer)
+        lora.merge(net.model, merged.model)
+        net = merged
     return Trained(run, cfg, tasks.get(cfg.task_name), tasks.options_of(cfg), manifest["answer"], net)
 
 
@@ -85,7 +91,9 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
         done = 0
         for output in judgements(trained, table, [held.inputs[i] for i in rows], batch, progress):
             chosen = rows[slice(done, done := done + len(output))]
-            targets = held.targets[chosen] if isinstance(held.targets, np.ndarray) else [held.targets[i] for i in chosen]
+            targets = (
+                held.targets[chosen] if isinstance(held.targets, np.ndarray) else [held.targets[i] for i in chosen]
+            )
             yield [held.ids[i] for i in chosen], trained.task.columns(targets, output, trained.answer)
 
     write_predictions(path, parts(), trained.answer)
@@ -391,4 +399,6 @@ def _said(answer: dict) -> str:
     if "embedding" in answer:
         shown = ", ".join(f"{v:g}" for v in answer["embedding"][:4])
         return f"[{shown}, ...] of {len(answer['embedding'])}"
-    return answer["text"] if "text" in answer and "values" not in answer else ", ".join(f"{v:g}" for v in answer["values"])
+    return (
+        answer["text"] if "text" in answer and "values" not in answer else ", ".join(f"{v:g}" for v in answer["values"])
+    )

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlkeras import backbones, blocks, tasks, weights
+from tlkeras import backbones, blocks, lora, tasks, weights
 from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub
+from tlkeras.blocks import HEAD
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
-
-HEAD = "head"
 
 
 @dataclass(frozen=True)
@@ -182,6 +181,9 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
     cut[HEAD] = tuple(x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer))
+    if asked := config.backbone.lora:
+        chosen = dict.fromkeys(b for pattern in asked.blocks for b in blocks.select(pattern, list(cut)) if b != HEAD)
+        lora.enable(cut, list(chosen), asked)
     known = record.sources.get(weights_name or "")
     about = {
         "catalogued": backbones.catalogue().get(record.name) is record,

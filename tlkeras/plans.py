@@ -2,7 +2,6 @@
 applied to every leaf, and audited afterwards by comparing tensors.
 """
 
-import fnmatch
 import hashlib
 import math
 import re
@@ -10,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlkeras import lora
+from tlkeras.blocks import HEAD, select
 from tlkeras.config import Phase
 from tlkeras.errors import PlanError, TlkerasError, nearest
-from tlkeras.network import HEAD, Network
+from tlkeras.network import Network
 
 
 @dataclass(frozen=True)
@@ -82,25 +83,6 @@ def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> 
     return made
 
 
-def select(pattern: str, blocks: list[str]) -> list[str]:
-    """The blocks that a pattern names: a name, a glob, 'a..b', 'blocks[-2:]' (without the head), or 'all'."""
-    body = [b for b in blocks if b != HEAD]
-    if pattern == "all":
-        return list(blocks)
-    if found := re.fullmatch(r"blocks\[(-?\d+)?(:)?(-?\d+)?\]", pattern):
-        start, colon, stop = found.groups()
-        start, stop = (int(start) if start else None), (int(stop) if stop else None)
-        if not colon:
-            return body[start : start + 1 or None] if start is not None and -len(body) <= start < len(body) else []
-        return body[start:stop]
-    if found := re.fullmatch(r"(.+?)\.\.(.+)", pattern):
-        first, last = found.groups()
-        if first in blocks and last in blocks and blocks.index(first) <= blocks.index(last):
-            return blocks[blocks.index(first) : blocks.index(last) + 1]
-        return []
-    return [b for b in blocks if fnmatch.fnmatchcase(b, pattern)]
-
-
 def apply(network: Network, plan: PhasePlan) -> None:
     """Sets every flag of the network. The caller compiles afterwards: Keras fixes what is trained at compile
     time and says nothing about later changes (docs/decisions/0002).
@@ -110,11 +92,14 @@ def apply(network: Network, plan: PhasePlan) -> None:
     """
     import keras
 
+    adapted = {block for block, layers in network.blocks.items() if any(map(lora.adapted, layers))}
     # The parent stays True: with a parent set to False its children report True and nothing trains.
     network.model.trainable = True
     for row in plan.blocks:
         for layer in network.blocks[row.block]:
             layer.trainable = row.trained
+            if row.trained and row.block in adapted:
+                lora.hold(layer)
             for inner in layer._flatten_layers():
                 # Calling a backbone with training=False does not hold BatchNorm's statistics under fit; only the
                 # layer's own flag does.

@@ -39,6 +39,7 @@ class Run:
         self.backbone = self.folder / "backbone.json"
         self.tokenizer = self.folder / "tokenizer"
         self.model = self.folder / "model.keras"
+        self.adapters = self.folder / "lora.safetensors"
         self.metrics = self.folder / "metrics.json"
         self.report = self.folder / "report.html"
         self.data_report = self.folder / "data_report.json"

@@ -62,12 +62,12 @@ def entity_counts(
     for i, (a, b) in enumerate(zip(true, guess, strict=True)):
         if len(a) != len(b):
             raise DataError(f"Sentence {i} has {len(a)} tags and its guess {len(b)}. Guess one tag for every token.")
-    rows = [tuple(set(entities(tags, scheme)) for tags in pair) for pair in zip(true, guess, strict=True)]
-    types = sorted({kind for a, b in rows for kind, _, _ in a | b})
+    rows = [[set(entities(tags, scheme)) for tags in pair] for pair in zip(true, guess, strict=True)]
+    types = sorted({kind for there, said in rows for kind, _, _ in there | said})
     number = {kind: c for c, kind in enumerate(types)}
     counts = np.zeros((len(rows), len(types), 3), int)
-    for i, (a, b) in enumerate(rows):
-        for j, group in enumerate((a & b, a, b)):
+    for i, (there, said) in enumerate(rows):
+        for j, group in enumerate((there & said, there, said)):
             for kind, _, _ in group:
                 counts[i, number[kind], j] += 1
     return types, counts
@@ -141,7 +141,7 @@ def bleu(references: list[list[str]], guesses: list[str], tokenize: str = "13a")
         raise missing_extra("sacrebleu", "text") from None
     _check_texts(references, guesses, least=1)
     streams = list(zip_longest(*references))  # the first reference of every sample, the second, ...; None is none
-    result = {}
+    result: dict[str, float | str] = {}
     for name, metric in (("bleu", BLEU(tokenize=tokenize)), ("chrf", CHRF())):
         result[name] = float(metric.corpus_score(list(guesses), streams).score)
         result[f"{name}_signature"] = str(metric.get_signature())

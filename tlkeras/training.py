@@ -5,13 +5,14 @@ import importlib.util
 import time
 from pathlib import Path
 
-from tlkeras import config, configure, data, device, network, plans, preview, tasks
+from tlkeras import config, configure, data, device, lora, network, plans, preview, tasks
 from tlkeras.config import Config
 from tlkeras.data import texts
 from tlkeras.errors import UsageError, missing_extra
 from tlkeras.fitting import Fitting
 from tlkeras.progress import Progress
 from tlkeras.run import Run, create, free_folder, open_run, read_json, replacing, sha256, write_json, write_text
+from tlkeras.weights import transformers as files
 
 
 def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, quiet: bool = False) -> Run:
@@ -120,6 +121,10 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     plain = keras.Model(net.model.inputs, net.model.outputs, name=net.model.name)
     with replacing(run.model) as temporary:
         plain.save(temporary)
+    if cfg.backbone.lora:
+        # The adapters alone, some hundred times smaller than the model, for who has its weights already.
+        with replacing(run.adapters) as temporary:
+            files.write_safetensors(temporary, lora.adapters(net.blocks))
     manifest = read_json(run.manifest)
     write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
     run.record("done", seconds=round(time.monotonic() - fit.began, 1))

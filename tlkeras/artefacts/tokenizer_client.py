@@ -58,7 +58,7 @@ class Tokenizer:
         head, tail = start + first + middle, second + end
         padding = length - len(head) - len(tail)
         encoded = {"token_ids": head + tail + [self.facts["pad"]] * padding}
-        if self.facts["masked"]:
+        if self.facts.get("masked", True):
             encoded["padding_mask"] = [1] * (length - padding) + [0] * padding
         if self.facts["segments"]:
             encoded["segment_ids"] = [0] * len(head) + [0 if pair is None else 1] * len(tail) + [0] * padding
@@ -295,4 +295,4 @@ class SentencePiece:
 
 if __name__ == "__main__":
     tokenizer = Tokenizer(Path(__file__).with_name("tokenizer.json"))
-    print(json.dumps(tokenizer.encode(*sys.argv[1:3])))
+    print(json.dumps(tokenizer.encode(*sys.argv[1:3])) if sys.argv[1:] else __doc__)

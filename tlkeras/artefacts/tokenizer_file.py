@@ -29,7 +29,7 @@ def describe(tokenizer, tokens) -> dict:
             around = {name: list(getattr(tokens, name)) for name in ("start", "middle", "end")}
             shape = {name: getattr(tokens, name) for name in ("pad", "length", "segments", "masked")}
             return {"schema": SCHEMA, **facts(tokenizer), **around, **shape}
-    raise _refusal(tokenizer, "it is none of keras-hub's WordPiece, byte-level BPE and SentencePiece")
+    raise _refusal(tokenizer, "it does not cut text as keras-hub's WordPiece, byte-level BPE and SentencePiece do")
 
 
 def _refusal(tokenizer, why: str) -> GateError:

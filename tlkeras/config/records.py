@@ -27,6 +27,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _listed(value):
+    return [value] if isinstance(value, str) else value
+
+
 class Data(Section):
     path: str | None = Field(
         None,
@@ -71,6 +75,22 @@ class Data(Section):
         return self
 
 
+class Lora(Section):
+    """Adapters instead of the weights themselves: trained blocks learn these alone."""
+
+    rank: Count = Field(8, description="Width of the two thin matrices of each kernel.")
+    alpha: Positive | None = Field(None, description="Their product is scaled by alpha / rank. None: rank.")
+    dropout: Fraction = Field(0.0, description="Part of an adapter's input left out while training.")
+    blocks: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+        ["all"], min_length=1, description="Blocks that get adapters: names and patterns as in phases."
+    )
+    layers: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+        ["query", "value", "query_dense", "value_dense"],
+        min_length=1,
+        description="Dense layers inside them, by name; globs. '*' adapts every one.",
+    )
+
+
 class Backbone(Section):
     name: str = Field(description="A name of `tlkeras backbones`, or a preset directory.")
     weights: str | None = Field(
@@ -86,6 +106,7 @@ class Backbone(Section):
     padding: Literal["longest", "length"] = Field(
         "longest", description="Text: batches of like length, padded to their longest; or always to length."
     )
+    lora: Lora | None = Field(None, description="Train adapters in the backbone instead of its weights.")
     pool: Literal["avg", "token", "last"] | None = Field(
         None,
         description="How features become one vector: their mean, the first token's, the last token's. None: the backbone's own way.",
@@ -99,10 +120,6 @@ class Backbone(Section):
 class EarlyStopping(Section):
     patience: Count = Field(5, description="Epochs without improvement before the phase ends.")
     min_delta: float = Field(0.0, ge=0, description="What counts as improvement.")
-
-
-def _listed(value):
-    return [value] if isinstance(value, str) else value
 
 
 class Phase(Section):

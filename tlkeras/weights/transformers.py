@@ -47,7 +47,8 @@ def prepared(folder: Path, into: Path) -> None:
     """
     with files.refused(folder, OSError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
         config = files.read_config(folder / "config.json")
-        text, tensors = _text(config), {}
+        text = _text(config)
+        tensors: dict = {}
         if not (faults := _config_faults(text, config)):
             tensors, faults = _named(text, config, _read(folder))
         rows = None if faults else len(next(iter(tensors.values())))
@@ -68,7 +69,8 @@ def corrections(config: dict) -> dict:
     Raises:
         ModelError: when the model type or its activation is not known.
     """
-    text, found = _text(config), {}
+    text = _text(config)
+    found: dict = {}
     if text.activation:
         key, default, built = text.activation
         name = str(config.get(key, default))
@@ -77,9 +79,9 @@ def corrections(config: dict) -> dict:
         if ACTIVATIONS[name] != built:
             found["activation"] = ACTIVATIONS[name]
     if text.epsilon:
-        key, default, built = text.epsilon
-        if config.get(key, default) != built:
-            found["epsilon"] = float(config.get(key, default))
+        key, default_epsilon, built_epsilon = text.epsilon
+        if (epsilon := float(config.get(key, default_epsilon))) != built_epsilon:
+            found["epsilon"] = epsilon
     return found
 
 
@@ -158,7 +160,9 @@ def _config_faults(text: Text, config: dict) -> list[str]:
 
 def _named(text: Text, config: dict, tensors: dict) -> tuple[dict, list[str]]:
     """The tensors that KerasHub reads, named and ordered as in a model with a head; and what is missing or unknown."""
-    names, found, faults = [], {}, []
+    names: list[str] = []
+    found: dict = {}
+    faults = []
     for template in text.tensors.split():
         for key in text.counted:
             template = template.replace("#", f"{{{','.join(map(str, range(config[key])))}}}", 1)

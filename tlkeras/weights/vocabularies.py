@@ -5,6 +5,7 @@ named by those files; of three kinds they are made from tokenizer.json, sentence
 """
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -116,4 +117,9 @@ def _pieces(path: Path, beside: int = 0) -> dict:
 
 _PROTO = ", which transformers 5 leaves out; take it from where the model was published"
 INSTEAD = {WORDPIECE: " or tokenizer.json", BYTES: " or tokenizer.json", STORED: "", ALBERT: _PROTO, XLM: _PROTO}
-READ = {WORDPIECE: _lines, BYTES: _json, ALBERT: _pieces, XLM: partial(_pieces, beside=2)}
+READ: dict[tuple[str, ...], Callable[[Path], dict]] = {
+    WORDPIECE: _lines,
+    BYTES: _json,
+    ALBERT: _pieces,
+    XLM: partial(_pieces, beside=2),
+}

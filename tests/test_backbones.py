@@ -26,7 +26,7 @@ COMMON = (
     *("densenet121", "efficientnet_b1", "efficientnet_v2_b0", "inception_v3", "mobilenet"),
     *("mobilenet_v2", "mobilenet_v3_small", "resnet50", "resnet50v2", "vgg16", "xception"),
 )
-FAMILIES = keras_hub.FAMILIES
+FAMILIES = keras_hub.IMAGES
 # Features of these need more than the last tensor of a block below; see test_a_cut_needs_one_tensor.
 SEVERAL_TENSORS = ("nasnet_mobile", "nasnet_large", "mobilenetv5")
 

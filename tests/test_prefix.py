@@ -37,7 +37,7 @@ def preset(folder, family: str, converter: str):
     from tlkeras.backbones import keras_hub as room
 
     keras.utils.set_random_seed(3)
-    backbone = room.FAMILIES[family].small()
+    backbone = room.IMAGES[family].small()
     backbone.save_to_preset(str(folder))
     size = backbone.inputs[0].shape[1:3] if isinstance(backbone.inputs, list) else (32, 32)
     make = getattr(keras_hub.layers, converter)

@@ -37,7 +37,9 @@ def doctor():
 @click.argument("data", type=PATH)
 @click.option("-o", "--out", type=PATH, help="File to write; default: DATA's name with .yaml.")
 @click.option(
-    "--backbone", default="efficientnet_lite0", show_default=True, shell_complete=completion.complete_backbone
+    "--backbone",
+    help="Default: efficientnet_lite0 for images, minilm_l6 for text.",
+    shell_complete=completion.complete_backbone,
 )
 @click.option("--weights", default="pretrained", show_default=True)
 def init(data, out, backbone, weights):
@@ -51,7 +53,8 @@ def init(data, out, backbone, weights):
 @verb("backbones", tensorflow=False)
 @click.argument("name", required=False, shell_complete=completion.complete_backbone)
 @click.option("--family", help="Only this family.")
-def backbones(name, family):
+@click.option("--kind", type=click.Choice(["image", "text"]), help="Only those that read this.")
+def backbones(name, family, kind):
     """The catalogue; with NAME: blocks, parameters, FLOPs, input, licence."""
     from tlkeras.backbones import listing
 
@@ -59,7 +62,7 @@ def backbones(name, family):
         import_tensorflow_quietly()
         found = listing.one(name)
         return Answer(found, listing.one_text(found), f"tlkeras init DATA --backbone {name}")
-    rows = listing.rows(family)
+    rows = listing.rows(family, kind)
     return Answer(rows, listing.rows_text(rows), "tlkeras backbones NAME")
 
 

@@ -37,20 +37,25 @@ data:
 {columns}  val: 0.2    # held out to steer training; 0 where the data has its own split
   test: 0.2   # held out to judge the result
 {found}backbone:
-  name: {backbone}   # others: tlkeras backbones
+  name: {backbone}   # others: tlkeras backbones --kind {kind}
   weights: {weights}
-augment:
-  flip: horizontal   # not for text, digits or signs
-  crop: 0.9          # smaller cuts more away and helps longer training
-train:
+{augment}train:
   batch: 32          # more needs more memory
   phases:            # sized for {n} training samples
 {phases}export: [saved_model, tflite]
 """
 
+AUGMENT = """\
+augment:
+  flip: horizontal   # not for text, digits or signs
+  crop: 0.9          # smaller cuts more away and helps longer training
+"""
+USUAL = {"image": "efficientnet_lite0", "text": "minilm_l6"}
 
-def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "pretrained") -> Path:
-    """Looks at a folder or table and writes a commented config that runs as it is; returns its path.
+
+def init(data, out=None, backbone: str | None = None, weights: str = "pretrained") -> Path:
+    """Looks at a folder or table and writes a commented config that runs as it is; returns its path. `backbone` None:
+    a small one for what the data is.
 
     Raises:
         UsageError: when `out` exists.
@@ -59,7 +64,6 @@ def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "p
     from tlkeras.data import sources
     from tlkeras.data.scan import printed
 
-    record = backbones.get(backbone)
     path = Path(data)
     out = Path(out) if out else Path(f"{config.slug(path.stem)}.yaml")
     if out.exists():
@@ -67,7 +71,11 @@ def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "p
             f"{out} exists already and is not overwritten. Choose another name with -o, or run it: tlkeras train {out}"
         )
     task, columns, section = _look(path)
-    samples = sources.read(section)
+    kind = tasks.kind(task)
+    record = backbones.get(backbone or USUAL[kind])
+    if record.kind != kind:
+        raise UsageError(f"{path} holds {kind}s, and {record.name} reads {record.kind}. Leave --backbone out, or choose another.")
+    samples = sources.read(section, texts=tasks.wanted(task))
     stated = {s for s in samples.splits if s}
     train = sum(s in (None, "train") for s in samples.splits)
     train -= round(train * (0.2 * ("val" not in stated) + 0.2 * ("test" not in stated)))
@@ -86,16 +94,18 @@ def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "p
             ).replace(":]", ':]"')
         )
     found = ""
-    if task == "image-classification":
+    if task.endswith("-classification"):
         from collections import Counter
 
         counts = Counter(map(str, samples.labels))
         listed = ", ".join(f"{printed(c)} {n}" for c, n in sorted(counts.items())[:12]) + (
             ", ..." if len(counts) > 12 else ""
         )
-        found = f"  # found: {len(samples)} images in {len(counts)} classes: {listed}\n"
+        found = f"  # found: {len(samples)} {kind}s in {len(counts)} classes: {listed}\n"
     text = TEMPLATE.format(
-        backbone=backbone,
+        backbone=record.name,
+        kind=kind,
+        augment=AUGMENT if kind == "image" else "",
         data=printed(path),
         out=printed(out),
         name=config.slug(out.stem),
@@ -113,37 +123,48 @@ def init(data, out=None, backbone: str = "efficientnet_lite0", weights: str = "p
 
 def _look(path: Path):
     """Task, YAML lines of columns and a Data section for a folder or table."""
-    if path.suffix.lower() not in (".csv", ".tsv", ".parquet"):
-        return "image-classification", "", config.Data(path=str(path))
     from tlkeras.data import tables
 
+    if path.is_dir() and not any(path.rglob("*.txt")):
+        return "image-classification", "", config.Data(path=str(path))
+    if path.is_dir():
+        return "text-classification", "", config.Data(path=str(path))
+    if path.suffix.lower() not in tables.SUFFIXES:
+        return "image-classification", "", config.Data(path=str(path))
     rows, _ = tables.columns(path)
     names = list(rows)
-    image = next(
-        (
-            n
-            for n in names
-            if any(str(v).lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")) for v in rows[n][:20])
-        ),
-        None,
-    )
-    rest = [n for n in names if n != image]
-    if image is None or not rest:
+    inputs = _inputs(rows)
+    rest = [n for n in names if n != inputs]
+    if inputs is None or not rest:
         raise UsageError(
-            f"{path}: expected a column of image paths and one of labels; it has: {', '.join(names)}. Write a config by hand: docs/configs.md"
+            f"{path}: expected a column of image paths or of texts, and one of labels; it has: {', '.join(names)}. Write a config by hand: docs/configs.md"
         )
+    kind = "image" if _are_images(rows[inputs]) else "text"
     label = (
         "label" if "label" in rest else next((n for n in rest if n.lower() not in ("split", "group", "id")), rest[0])
     )
     numbers = all(_is_number(v) for v in rows[label]) and len(set(rows[label])) > 20
-    task = "image-regression" if numbers else "image-classification"
-    columns = f"  image: {word(image)}\n  label: {word(label)}\n"
-    section = {"image": image, "label": label}
+    columns = f"  {kind}: {word(inputs)}\n  label: {word(label)}\n"
+    section = {kind: inputs, "label": label}
     for n in rest:
         if n.lower() in ("split", "group"):
             columns += f"  {n.lower()}: {word(n)}\n"
             section[n.lower()] = n
+    task = f"{kind}-regression" if numbers else f"{kind}-classification"
     return task, columns, config.Data.model_validate({"path": str(path), **section})
+
+
+def _inputs(rows: dict) -> str | None:
+    """The column of image paths, or else that of the longest texts, if they are more than single words."""
+    if image := next((n for n in rows if _are_images(rows[n])), None):
+        return image
+    words = {n: sum(len(str(v).split()) for v in cells) / max(len(cells), 1) for n, cells in rows.items()}
+    longest = max(words, key=words.get, default=None)
+    return longest if longest is not None and ("text" in rows or words[longest] > 1.5) else None
+
+
+def _are_images(cells) -> bool:
+    return any(str(v).lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")) for v in cells[:20])
 
 
 def _is_number(cell) -> bool:

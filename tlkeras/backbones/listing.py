@@ -5,11 +5,11 @@ import math
 from tlkeras import backbones
 
 
-def rows(family: str | None = None) -> list[dict]:
+def rows(family: str | None = None, kind: str | None = None) -> list[dict]:
     """A row per entry: name, family, input, parameters, licence. TensorFlow is not needed."""
     out = []
     for b in backbones.catalogue().values():
-        if family in (None, b.family):
+        if family in (None, b.family) and kind in (None, b.kind):
             source = next(iter(b.sources.values()), None)
             out.append(
                 {
@@ -28,7 +28,7 @@ def rows(family: str | None = None) -> list[dict]:
 def rows_text(found: list[dict]) -> str:
     out = [f"{'name':<42} {'family':<20} {'input':>8} {'parameters':>13}  licence of the weights"]
     for r in found:
-        size = f"{r['size'][0]}x{r['size'][1]}" if r["size"] else "preset"
+        size = f"{r['size'][0]}x{r['size'][1]}" if r["size"] else "text" if r["kind"] == "text" else "preset"
         out.append(
             f"{r['name']:<42} {r['family']:<20} {size:>8} {r['parameters'] or 0:>13,}  {r['licence'] or 'random weights only'}"
         )
@@ -40,6 +40,7 @@ def one(name: str) -> dict:
     import keras
 
     from tlkeras import blocks
+    from tlkeras.backbones import keras_hub
     from tlkeras.backbones.flops import flops
     from tlkeras.errors import ModelError
 
@@ -71,14 +72,18 @@ def one(name: str) -> dict:
     except ModelError as e:
         found["note"] = str(e)
         return found
-    inputs = keras.Input(model.inputs[0].shape[1:])
-    cut = blocks.split(
-        inputs, blocks.flatten(model, inputs, inputs, b.opened), b.blocks(model) if callable(b.blocks) else b.blocks
-    )
+    if b.kind == "text":
+        model = keras_hub.features(model, b.family)
+        inputs = {name: keras.Input((None,), name=name, dtype="int32") for name in model.input}
+        tensors = blocks.flatten(model, inputs, opened=b.opened)
+    else:
+        inputs = keras.Input(model.inputs[0].shape[1:])
+        tensors = blocks.flatten(model, inputs, inputs, b.opened)
+        found["flops"] = flops(model)
+    cut = blocks.split(inputs, tensors, b.blocks(model) if callable(b.blocks) else b.blocks)
     found["blocks"] = {
         block: sum(math.prod(v.shape) for x in layers for v in x.weights) for block, layers in cut.items()
     }
-    found["flops"] = flops(model)
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow
 
-from tlkeras import config, configure, data
+from tlkeras import config, configure, data, tasks
 from tlkeras.config import Config
 from tlkeras.errors import ModelError
 from tlkeras.evaluation import read_predictions
@@ -16,10 +16,10 @@ from tlkeras.run import Run, open_run, read_json
 
 # The headline speaks of the first of these that was evaluated.
 SPLITS = {
-    "test": "held-out images",
-    "data": "images of other data",
-    "val": "validation images",
-    "train": "training images",
+    "test": "held-out {}",
+    "data": "{} of other data",
+    "val": "validation {}",
+    "train": "training {}",
 }
 
 
@@ -57,12 +57,23 @@ class Facts:
         return self.answer.get("classes", [])
 
     @property
-    def images(self) -> str:
-        return SPLITS[self.split]
+    def things(self) -> str:
+        """What the samples are: 'images' or 'texts'."""
+        return f"{tasks.kind(self.config.task_name)}s"
+
+    def samples(self, split: str | None = None) -> str:
+        """The samples of a split in words; None: of the split to speak of."""
+        return SPLITS[split or self.split].format(self.things)
+
+    def texts(self) -> dict[str, str]:
+        """The text by id, of a run on texts."""
+        if self.held is None or self.split == "data" or self.things != "texts":
+            return {}
+        return {i: " / ".join(t) for i, t in zip(self.held.ids, self.held.inputs, strict=True)}
 
     def files(self) -> dict[str, tuple[str, str]]:
         """(path, SHA-256) by id. Ids of other data may repeat those of the run, and where it lay is not recorded."""
-        if self.held is None or self.split == "data":
+        if self.held is None or self.split == "data" or self.things == "texts":
             return {}
         return {i: (p, h) for i, p, h in zip(self.held.ids, self.held.inputs, self.held.hashes, strict=True)}
 

@@ -10,7 +10,7 @@ from tlkeras.reports.page import Html, figure, file, join, name, names, percent,
 def pictured(facts: Facts) -> Html | None:
     if not facts.predictions:
         return None
-    album = pictures.Album(facts.files())
+    album = pictures.Album(facts.files(), facts.texts())
     if "scores" in facts.predictions:
         return _pictured_classes(facts, album)
     return _pictured_values(facts, album) if "values" in facts.answer else None
@@ -80,7 +80,7 @@ def _pictured_classes(facts: Facts, album) -> Html:
 
 
 def _by_class(facts: Facts, album, scores, truth, seen: set) -> Html | None:
-    """A few images of each class that were not shown yet, from the most to the least convincing."""
+    """A few samples of each class that were not shown yet, from the most to the least convincing."""
     each = min(4, album.left // max(len(facts.classes), 1))
     rows = []
     for c, label in enumerate(facts.classes) if each else ():

@@ -269,6 +269,9 @@ svg line.gap{stroke:rgb(var(--red));stroke-width:1.5}
 .frame{display:flex;align-items:center;justify-content:center;aspect-ratio:1;background:var(--tint);border-radius:.25rem;overflow:hidden;color:var(--soft);font-size:.8rem;text-align:center;padding:0}
 .frame img{display:block;width:100%;height:100%;object-fit:contain}
 .frame.none{padding:.75rem;border:1px dashed var(--line)}
+.pictures:has(blockquote){grid-template-columns:repeat(auto-fill,minmax(15rem,1fr))}
+.pictures blockquote{margin:0;padding:.1rem 0 .1rem .7rem;border-left:3px solid var(--line);font-size:.95rem;line-height:1.4;overflow-wrap:anywhere}
+.pictures.strip:has(blockquote){grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.8rem 1.1rem}
 .pictures p{margin:.4rem 0 0;font-size:.875rem;line-height:1.35}
 .pictures .file{overflow-wrap:break-word;color:var(--soft);font-size:.75rem;margin-top:.2rem;line-height:1.3}
 .said{color:rgb(var(--red));font-weight:600}.true{color:rgb(var(--blue));font-weight:600}

@@ -12,22 +12,27 @@ from tlkeras.reports.page import Html, tag
 
 SIDE = 128
 MOST = 40
+LETTERS = 240
 
 
 class Album:
     """The pictures of a run by the id of their sample; gives out at most MOST of them."""
 
-    def __init__(self, files: dict[str, tuple[str, str]]):
-        """`files`: (path, SHA-256 of the bytes) by id."""
-        self.files, self.left = files, MOST
+    def __init__(self, files: dict[str, tuple[str, str]], texts: dict[str, str] | None = None):
+        """`files`: (path, SHA-256 of the bytes) by id; `texts`: of a run on texts."""
+        self.files, self.texts, self.left = files, texts or {}, MOST
 
     def picture(self, id_: str, alt: str) -> Html:
         """The sample's picture in a square frame, or the words that say why there is none."""
         if not self.left:
             return _frame("not shown: the page holds enough pictures", alt)
+        if id_ in self.texts:
+            self.left -= 1
+            text = self.texts[id_]
+            return tag("blockquote", text if len(text) <= LETTERS else text[:LETTERS] + " ...", title=alt)
         path, sha256 = self.files.get(id_, (None, None))
         if path is None:
-            return _frame("picture not kept in the run", alt)
+            return _frame("not kept in the run", alt)
         jpeg, why = thumbnail(path, sha256)
         if jpeg is None:
             return _frame(why, alt)

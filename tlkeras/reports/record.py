@@ -95,8 +95,8 @@ def _remarks(facts: Facts) -> list[str]:
         and seen - new > 0.1
     ):
         said.append(
-            f"At the end it named {percent(seen)} of the training images right and {percent(new)} of the validation images: some is learnt by heart. "
-            "More images, augmentation or fewer trained blocks help."
+            f"At the end it named {percent(seen)} of the training {facts.things} right and {percent(new)} of the validation {facts.things}: some is learnt by heart. "
+            f"More {facts.things}, augmentation or fewer trained blocks help."
         )
     phase = [row for row in facts.history if row["phase"] == last["phase"]]
     losses = [row["val_loss"] for row in phase if row.get("val_loss") is not None]
@@ -202,6 +202,10 @@ def data(facts: Facts) -> Html | None:
 def _counts(facts: Facts) -> Html:
     held = facts.held
     rows_of = {s: held.rows(s) for s, _ in SPLITS if len(held.rows(s))}
+    if not (isinstance(held.targets, np.ndarray) and {"classes", "values"} & set(held.answer)):
+        # Targets of other forms than a class or a number: only how many samples there are.
+        cells = [[title, f"{len(rows_of[s]):,}"] for s, title in SPLITS if s in rows_of]
+        return table(["Split", facts.things.capitalize()], cells, caption="How the data was split.")
     if not held.answer.get("classes"):
         cells = []
         for k, value in enumerate(value_names(facts) if facts.answer else ["value"]):
@@ -215,7 +219,7 @@ def _counts(facts: Facts) -> Html:
                             *(figure(float(v)) for v in (y.min(), np.median(y), y.max())),
                         ]
                     )
-        return table(["Values", "Images", "Least", "Middle", "Largest"], cells, numbers=(1, 2, 3, 4))
+        return table(["Values", facts.things.capitalize(), "Least", "Middle", "Largest"], cells, numbers=(1, 2, 3, 4))
     counts = {s: held.targets[rows].sum(0).astype(int) for s, rows in rows_of.items()}
     total = sum(counts.values())
     order = sorted(range(len(total)), key=lambda c: -total[c])
@@ -232,7 +236,7 @@ def _counts(facts: Facts) -> Html:
         cells = [*cells[: ROWS // 2], ["…", *[""] * (len(counts) + 2)], *cells[-ROWS // 2 :]]
     cells.append(
         [
-            tag("b", "All images"),
+            tag("b", f"All {facts.things}"),
             *(tag("b", f"{len(r):,}") for r in rows_of.values()),
             tag("b", f"{len(held.ids):,}"),
             "",
@@ -347,7 +351,7 @@ def repeat(facts: Facts) -> Html:
     known = [
         (
             "Data",
-            join(tag("code", manifest["data"]["sha256"][:16]), ", a hash of all images, labels and splits")
+            join(tag("code", manifest["data"]["sha256"][:16]), ", a hash of all samples, labels and splits")
             if "sha256" in manifest.get("data", {})
             else None,
         ),
@@ -360,7 +364,7 @@ def repeat(facts: Facts) -> Html:
     return join(
         tag(
             "p",
-            "The config below is complete: every default is written out. With the same images, seed, versions and kind of machine it gives this model again.",
+            "The config below is complete: every default is written out. With the same data, seed, versions and kind of machine it gives this model again.",
         ),
         command(f"tlkeras train {shlex.quote(str(run.config))}"),
         command(f"tlkeras evaluate {folder}"),

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 
 from tlkeras.reports import charts
-from tlkeras.reports.facts import SPLITS, Facts
+from tlkeras.reports.facts import Facts
 from tlkeras.reports.page import (
     PERCENT,
     Html,
@@ -47,7 +47,7 @@ MEANING = {
     "accuracy": "answers that are right",
     "balanced_accuracy": "the same, with every class counting alike",
     "macro_f1": "finding classes and not inventing them, in one figure; classes count alike",
-    "micro_f1": "the same over all answers; equals accuracy with one class per image",
+    "micro_f1": "the same over all answers; equals accuracy with one class each",
     "weighted_f1": "the same, with classes counting by their size",
     "top_2_accuracy": "the true class is among the two most confident answers",
     "top_3_accuracy": "… among the three",
@@ -80,7 +80,7 @@ def headline(facts: Facts, anchors: set) -> Html:
             "Data",
             join(
                 name(cfg.data.path or cfg.data.tfds),
-                f": {plural(counts['samples'], 'image')}, {splits}" if counts else "",
+                f": {plural(counts['samples'], facts.things[:-1])}, {splits}" if counts else "",
             ),
         ),
         (
@@ -120,14 +120,14 @@ def _verdict(facts: Facts) -> Html:
         )
     if facts.split is None:
         return join(
-            tag("p", "Not evaluated yet. Measure it on the images it has never seen:", class_="lead"),
+            tag("p", f"Not evaluated yet. Measure it on the {facts.things} it has never seen:", class_="lead"),
             command(f"tlkeras evaluate {folder}"),
             _last(facts),
         )
     result = facts.result
     main, n = result["main"], result["n"]
     value, between = result["metrics"][main], result["intervals"].get(main)
-    images = facts.images.removesuffix("s") if n == 1 else facts.images
+    images = facts.samples().replace(facts.things, facts.things[:-1]) if n == 1 else facts.samples()
     if main == "accuracy":
         return _verdict_share(facts, value, between, n, images)
     if main == "rmse" and facts.predictions:
@@ -179,7 +179,7 @@ def _verdict_share(facts: Facts, value, between, n, images) -> Html:
         ),
         tag(
             "p",
-            "Dot: measured. Band: where the true figure lies. Mark: what you would get without looking, by always answering the class that these images hold most of.",
+            "Dot: measured. Band: where the true figure lies. Mark: what you would get without looking, by always answering the class that these hold most of.",
             class_="soft",
         ),
     )
@@ -216,7 +216,7 @@ def _between(between, n: int, show) -> str:
     low, high = (show(v) for v in between)
     if low.endswith(PERCENT) and high.endswith(PERCENT):
         low = low.removesuffix(PERCENT)
-    begin = "With so few images the" if n < FEW else "The"
+    begin = "With so few samples the" if n < FEW else "The"
     return f"{begin} true figure lies between {low} and {high}, with 95 % confidence."
 
 
@@ -228,7 +228,7 @@ def _last(facts: Facts) -> Html | None:
     row = facts.history[-1] if facts.history else {}
     seen = [f"{k.removeprefix('val_')} {figure(v)}" for k, v in row.items() if k.startswith("val_") and v is not None]
     return (
-        tag("p", f"On the images that steered training, after the last epoch: {', '.join(seen)}.", class_="soft")
+        tag("p", f"On the {facts.things} that steered training, after the last epoch: {', '.join(seen)}.", class_="soft")
         if seen
         else None
     )
@@ -263,22 +263,22 @@ def _mind(facts: Facts, anchors: set) -> Html | None:
     if facts.split == "val":
         said.append(
             (
-                "These images steered training, so the figure flatters a little. The test split shows the true one.",
+                f"These {facts.things} steered training, so the figure flatters a little. The test split shows the true one.",
                 None,
                 None,
             )
         )
     if facts.split == "train":
-        said.append(("These are the images it was trained on. The figure says nothing about new ones.", None, None))
+        said.append((f"These are the {facts.things} it was trained on. The figure says nothing about new ones.", None, None))
     n = facts.result.get("n", FEW)
     if n < 100 and facts.result.get("main") == "accuracy":
-        said.append((f"Few images: one answer more or less moves the figure by {100 / n:.1f} points.", None, None))
-    per = facts.result.get("per_class", {"class": [], "support": [], "recall": []})
+        said.append((f"Few {facts.things}: one answer more or less moves the figure by {100 / n:.1f} points.", None, None))
+    per = facts.result.get("per_class") or {"class": [], "support": [], "recall": []}
     if scarce := [c for c, s in zip(per["class"], per["support"], strict=True) if s < 5]:
-        said.append((join("Fewer than five images to judge: ", names(scarce), "."), "results", "See per class"))
+        said.append((join(f"Fewer than five {facts.things} to judge: ", names(scarce), "."), "results", "See per class"))
     if lost := [c for c, s, r in zip(per["class"], per["support"], per["recall"], strict=True) if s and not r]:
         said.append((join("Never recognised: ", names(lost), "."), "results", "See per class"))
-    if facts.held is not None and facts.classes:
+    if facts.held is not None and facts.classes and isinstance(facts.held.targets, np.ndarray):
         counts = facts.held.targets[facts.held.rows("train")].sum(0)
         if len(counts) and counts.max() >= 10 * max(counts.min(), 1):
             large, small = facts.classes[int(counts.argmax())], facts.classes[int(counts.argmin())]
@@ -287,7 +287,7 @@ def _mind(facts: Facts, anchors: set) -> Html | None:
                     join(
                         "Uneven classes: ",
                         name(large),
-                        f" has {counts.max():,.0f} training images, ",
+                        f" has {counts.max():,.0f} training {facts.things}, ",
                         name(small),
                         f" {counts.min():,.0f}.",
                     ),
@@ -318,12 +318,12 @@ def measured(facts: Facts) -> Html | None:
         return None
     result = facts.result
     other = [
-        f"{SPLITS[s]}: {r['main']} {_value(r['main'], r['metrics'][r['main']])} ({r['n']:,})"
+        f"{facts.samples(s)}: {r['main']} {_value(r['main'], r['metrics'][r['main']])} ({r['n']:,})"
         for s, r in facts.metrics.items()
         if s != facts.split and r["metrics"].get(r["main"]) is not None
     ]
     return join(
-        _metrics(result, facts.images, facts.answer.get("multi_label", False)),
+        _metrics(result, facts.samples(), facts.answer.get("multi_label", False)),
         tag("p", f"Also measured, on {'; '.join(other)}.", class_="soft") if other else None,
         _per_class(result) if "per_class" in result else None,
         _confusion(result) if result.get("confusion") else None,
@@ -349,7 +349,7 @@ def _metrics(result: dict, images: str, multi_label: bool) -> Html:
     for metric, value in sorted(result["metrics"].items(), key=lambda item: item[0] != result["main"]):
         between = result["intervals"].get(metric)
         meaning = (
-            "images whose labels are all found and none invented"
+            "samples whose labels are all found and none invented"
             if multi_label and metric == "accuracy"
             else MEANING.get(metric)
         )
@@ -364,7 +364,7 @@ def _metrics(result: dict, images: str, multi_label: bool) -> Html:
         )
         shown = _value(metric, value)
         rows.append([term, tag("b", shown) if metric == result["main"] else shown, band])
-    caption = f"On {result['n']:,} {images}. The interval holds the true figure with 95 % confidence, as far as the choice of images goes."
+    caption = f"On {result['n']:,} {images}. The interval holds the true figure with 95 % confidence, as far as the choice of samples goes."
     return table(["Metric", "Value", "95 % interval"], rows, caption, numbers=(1, 2))
 
 
@@ -388,7 +388,7 @@ def _per_class(result: dict) -> Html:
     caption = f"Weakest first. Recall: part of the class that was found. Precision: part of the answers with this name that were right. F1: both in one figure.{left}"
     return join(
         tag("h3", "Class by class"),
-        table(["Class", "Images", "Recall", "Precision", "F1"], rows[:ROWS], caption, numbers=(1, 2, 3, 4)),
+        table(["Class", "Samples", "Recall", "Precision", "F1"], rows[:ROWS], caption, numbers=(1, 2, 3, 4)),
     )
 
 
@@ -423,7 +423,7 @@ def _confusion(result: dict) -> Html:
             for g, n in enumerate(row)
         ]
         rows.append([name(classes[t]), *((str(n), attributes) for attributes, n in cells)])
-    caption = "A row is the truth, a column the answer, a number how many images. Blue is right; the deeper, the larger the part of the row."
+    caption = "A row is the truth, a column the answer, a number how many. Blue is right; the deeper, the larger the part of the row."
     return join(
         *parts,
         table(

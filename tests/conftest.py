@@ -180,8 +180,10 @@ def byte_pairs(lines, size: int = 300) -> tuple[dict, list[str]]:
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<|endoftext|>", "<s>", "</s>", "<pad>", "<mask>", "<unk>"]
-    learner.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet))
+    special = ["<pad>", "<|endoftext|>", "<s>", "</s>", "<mask>", "<unk>"]
+    learner.train_from_iterator(
+        lines, trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet)
+    )
     model = json.loads(learner.to_str())["model"]
     return model["vocab"], [" ".join(m) if isinstance(m, list) else m for m in model["merges"]]
 

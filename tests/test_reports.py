@@ -501,9 +501,7 @@ def test_many_classes_still_make_a_small_page(run):
     run.splits.unlink()
     path = report(run.folder)
     assert path.stat().st_size < 1_500_000
-    assert (
-        "A matrix of 500 classes would not fit" in Page(path).text and "not kept in the run" in Page(path).text
-    )
+    assert "A matrix of 500 classes would not fit" in Page(path).text and "not kept in the run" in Page(path).text
 
 
 def test_pictures_keep_the_page_small(tmp_path):

@@ -200,9 +200,10 @@ def evaluate(run, split, data, batch, quiet):
 @run_argument
 @click.argument("files", nargs=-1, type=PATH)
 @click.option("--text", "texts", multiple=True, help="A text instead of a file; repeatable.")
+@click.option("-s", "--set", "sets", multiple=True, metavar="task.KEY=VALUE", help="Override: -s task.sampler=top_p")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples at a time; default: what this machine does best.")
 @quiet_option
-def predict(run, files, texts, batch, quiet):
+def predict(run, files, texts, sets, batch, quiet):
     """Answers for FILES and folders of them, or for texts.
 
     A run on images takes image files; a run on text takes .txt files and tables with the columns it was trained on.
@@ -211,7 +212,7 @@ def predict(run, files, texts, batch, quiet):
 
     if not files and not texts:
         raise UsageError("Nothing to predict: give files, or texts with --text.")
-    answers = evaluation.predict(run, files, batch, quiet, texts)
+    answers = evaluation.predict(run, files, batch, quiet, texts, sets)
     failed = sum("error" in a for a in answers)
     text = "\n".join(evaluation.answer_line(a) for a in answers) + (
         f"\n{failed} of {len(answers)} files could not be read." if failed else ""

@@ -74,7 +74,9 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
     kind = tasks.kind(task)
     record = backbones.get(backbone or USUAL[kind])
     if record.kind != kind:
-        raise UsageError(f"{path} holds {kind}s, and {record.name} reads {record.kind}. Leave --backbone out, or choose another.")
+        raise UsageError(
+            f"{path} holds {kind}s, and {record.name} reads {record.kind}. Leave --backbone out, or choose another."
+        )
     samples = sources.read(section, texts=tasks.wanted(task))
     stated = {s for s in samples.splits if s}
     train = sum(s in (None, "train") for s in samples.splits)

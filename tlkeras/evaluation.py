@@ -32,14 +32,15 @@ class Trained:
     network: Any
 
 
-def open_trained(folder, precision: str | None = None) -> Trained:
-    """Opens a finished run and builds its network; `precision` None is that of the run.
+def open_trained(folder, precision: str | None = None, sets=()) -> Trained:
+    """Opens a finished run and builds its network; `precision` None is that of the run. `sets` overrides its config,
+    e.g. 'task.sampler=top_p'.
 
     Raises:
         UsageError, ModelError: when the run is not there, not finished, or its model file was changed.
     """
     run = open_run(folder)
-    cfg, _ = configure.load(run.config)
+    cfg, _ = configure.load(run.config, sets)
     manifest = read_json(run.manifest)
     if manifest.get("model", {}).get("sha256") != sha256(run.model):
         raise ModelError(
@@ -175,7 +176,7 @@ def _judged(trained: Trained, table, batch: int, progress: Progress | None) -> n
     return found
 
 
-def predict(folder, files=(), batch: int | None = None, quiet: bool = False, given=()) -> list[dict]:
+def predict(folder, files=(), batch: int | None = None, quiet: bool = False, given=(), sets=()) -> list[dict]:
     """Answers for files and texts: [{'file', ..., the answer of the task} or {'file', 'error'}].
 
     Args:
@@ -184,8 +185,9 @@ def predict(folder, files=(), batch: int | None = None, quiet: bool = False, giv
             (.csv, .tsv, .jsonl, .parquet) with the columns that the run was trained on, but no labels.
         batch: samples at a time. None: as many as this machine does best.
         given: texts themselves; where a sample is a pair, both behind each other.
+        sets: overrides of the run's config, such as 'task.sampler=top_p' for what is written.
     """
-    trained = open_trained(folder)
+    trained = open_trained(folder, sets=sets)
     if trained.network.reader is not None:
         return _predict_texts(trained, files, given, batch, Progress(quiet))
     paths: list[str] = []

@@ -1,8 +1,7 @@
 """Runs one artefact in a process of its own: python -m tlkeras.artefacts.probe FORMAT FOLDER IN OUT.npz
 
-A fresh process sees what a user's would, and a file that crashes its runtime takes nobody with it. IN is JSON for a
-SavedModel: {"paths": [...]} of raw files as hex, or {"texts": [[...], ...]}; for TFLite an .npz of its inputs by
-name. OUT gets the outputs and milliseconds for one sample at a time after a warm-up.
+A fresh process sees what a user's would, and a file that crashes its runtime takes nobody with it. IN is JSON:
+{"paths": [...]} of raw files as hex, or {"texts": [[...], ...]}; or an .npz of the inputs by name. OUT gets the outputs and milliseconds for one sample at a time after a warm-up.
 """
 
 import json
@@ -18,6 +17,11 @@ def main(form: str, folder: str, given: str, out: str) -> None:
         from tlkeras.artefacts import saved_model
 
         run = saved_model.load(Path(folder))
+    else:
+        from tlkeras.artefacts import tflite
+
+        run = tflite.load(Path(folder))
+    if given.endswith(".json"):
         asked = json.loads(Path(given).read_text("ascii"))
         samples = asked.get("texts") or [bytes.fromhex(p).decode("utf8", "surrogateescape") for p in asked["paths"]]
         count, batch = len(samples), 16
@@ -26,9 +30,6 @@ def main(form: str, folder: str, given: str, out: str) -> None:
             chosen = samples[start:stop]
             return chosen if "texts" in asked else [Path(p).read_bytes() for p in chosen]
     else:
-        from tlkeras.artefacts import tflite
-
-        run = tflite.load(Path(folder))
         with np.load(given, allow_pickle=False) as f:
             arrays = {k: f[k] for k in f.files}
         count, batch = len(next(iter(arrays.values()))), 1
@@ -42,8 +43,11 @@ def main(form: str, folder: str, given: str, out: str) -> None:
         began = time.perf_counter()
         run(one)
         times.append(1000 * (time.perf_counter() - began))
-    names = [n for n in parts[0] if parts[0][n].dtype.kind == "f"]
-    np.savez(out, milliseconds=np.array(times), **{f"out_{n}": np.concatenate([p[n] for p in parts]) for n in names})
+    found = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
+    if "greedy" in found:  # bytes of any length, which an .npz holds as letters
+        found["greedy"] = np.array([t.decode("utf8", "replace") for t in found["greedy"]])
+    kept = {f"out_{n}": x for n, x in found.items() if x.dtype.kind in "fU"}
+    np.savez(out, milliseconds=np.array(times), **kept)
 
 
 if __name__ == "__main__":

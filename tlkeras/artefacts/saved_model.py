@@ -8,7 +8,7 @@ and of text
     serving_default   text: string (n,), or two of them     -> the answers of the task
     tokens            token_ids, padding_mask, segment_ids: int32 (n, length) -> the same, for clients that tokenise
 
-whose tokenizer needs the operators of tensorflow-text in the process that loads it, TensorFlow Serving's too.
+(the latter alone where answers are places in the text), whose tokenizer needs the operators of tensorflow-text in the process that loads it, TensorFlow Serving's too.
 
 The model is called with training=False said aloud: Keras' own `model.export` leaves it out, and a layer inside
 may then run BatchNorm and Dropout as in training. And it is saved by TensorFlow itself: Keras' ExportArchive
@@ -65,13 +65,9 @@ def _of_texts(trained, contract: dict) -> dict:
 
     from tlkeras.data import texts
 
+    if hasattr(trained.task, "writer"):
+        return {"serving_default": _written(trained)}
     answers, reader = _answers(trained), trained.network.reader
-    columns = [tf.TensorSpec([None], tf.string, name=c) for c in contract["input"]["columns"]]
-
-    @tf.function(input_signature=columns, autograph=False)
-    def from_texts(*given):
-        return answers(texts.packed([reader.tokenizer.tokenize(t) for t in given], reader.tokens))
-
     inputs = trained.network.model.inputs
     rows = [tf.TensorSpec([None, None], tf.int32, name=x.name) for x in sorted(inputs, key=lambda x: x.name)]
 
@@ -79,7 +75,33 @@ def _of_texts(trained, contract: dict) -> dict:
     def from_tokens(*given):
         return answers({spec.name: x for spec, x in zip(rows, given, strict=True)})
 
+    if not contract["input"]["columns"]:
+        return {"serving_default": from_tokens}
+    columns = [tf.TensorSpec([None], tf.string, name=c) for c in contract["input"]["columns"]]
+
+    @tf.function(input_signature=columns, autograph=False)
+    def from_texts(*given):
+        return answers(texts.packed([reader.tokenizer.tokenize(t) for t in given], reader.tokens))
+
     return {"serving_default": from_texts, "tokens": from_tokens}
+
+
+def _written(trained):
+    """text: string (n,) -> `text` as the run's options say, and `greedy`, by which it can be held against another."""
+    from dataclasses import replace
+
+    import tensorflow as tf
+
+    greedy = replace(trained, options=trained.options.model_copy(update={"sampler": "greedy"}))
+    write, surest = (trained.task.writer(t) for t in (trained, greedy))
+    drawn = trained.options.sampler != "greedy"
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
+    def from_texts(text):
+        found = surest(text)
+        return {"text": write(text) if drawn else tf.identity(found), "greedy": found}
+
+    return from_texts
 
 
 def save(model, folder, reader=None, **signatures) -> None:
@@ -95,7 +117,8 @@ def save(model, folder, reader=None, **signatures) -> None:
 
 
 def load(folder: Path):
-    """Returns `f(samples) -> {name: array}` that runs the artefact: samples are file bytes, or texts in tuples.
+    """Returns `f(samples) -> {name: array}` that runs the artefact: samples are file bytes, texts in tuples, or arrays
+    by name where it takes tokens alone.
 
     Raises:
         MachineError: when its tokenizer's operators are not installed.
@@ -106,7 +129,7 @@ def load(folder: Path):
 
     contract = json.loads((folder / "contract.json").read_text("utf8"))
     columns = contract["input"].get("columns")
-    if columns:
+    if contract["input"]["kind"] == "text":
         try:
             import tensorflow_text  # noqa: F401  registers the operators of tokenizers
         except ImportError as e:
@@ -115,7 +138,9 @@ def load(folder: Path):
     serve = loaded.signatures["serving_default"]
 
     def run(samples):
-        if columns:
+        if isinstance(samples, dict):
+            given = {name: tf.constant(x) for name, x in samples.items()}
+        elif columns:
             given = {c: tf.constant(list(part)) for c, part in zip(columns, zip(*samples, strict=True), strict=True)}
         else:
             given = {"image_bytes": tf.constant(samples)}

@@ -84,6 +84,10 @@ def _convert(trained, contract: dict, calibration) -> bytes:
     from tlkeras.artefacts import saved_model
 
     model, task, answer, form = trained.network.model, trained.task, trained.answer, contract["format"]
+    if hasattr(task, "judged") or hasattr(task, "respond"):
+        raise GateError(
+            f"{form}: a network that writes text, word after word, fits a SavedModel only. Leave this format out."
+        )
     if contract["input"]["kind"] == "text":
         if form == INT8:
             raise GateError(

@@ -228,7 +228,9 @@ def _last(facts: Facts) -> Html | None:
     row = facts.history[-1] if facts.history else {}
     seen = [f"{k.removeprefix('val_')} {figure(v)}" for k, v in row.items() if k.startswith("val_") and v is not None]
     return (
-        tag("p", f"On the {facts.things} that steered training, after the last epoch: {', '.join(seen)}.", class_="soft")
+        tag(
+            "p", f"On the {facts.things} that steered training, after the last epoch: {', '.join(seen)}.", class_="soft"
+        )
         if seen
         else None
     )
@@ -269,13 +271,19 @@ def _mind(facts: Facts, anchors: set) -> Html | None:
             )
         )
     if facts.split == "train":
-        said.append((f"These are the {facts.things} it was trained on. The figure says nothing about new ones.", None, None))
+        said.append(
+            (f"These are the {facts.things} it was trained on. The figure says nothing about new ones.", None, None)
+        )
     n = facts.result.get("n", FEW)
     if n < 100 and facts.result.get("main") == "accuracy":
-        said.append((f"Few {facts.things}: one answer more or less moves the figure by {100 / n:.1f} points.", None, None))
+        said.append(
+            (f"Few {facts.things}: one answer more or less moves the figure by {100 / n:.1f} points.", None, None)
+        )
     per = facts.result.get("per_class") or {"class": [], "support": [], "recall": []}
     if scarce := [c for c, s in zip(per["class"], per["support"], strict=True) if s < 5]:
-        said.append((join(f"Fewer than five {facts.things} to judge: ", names(scarce), "."), "results", "See per class"))
+        said.append(
+            (join(f"Fewer than five {facts.things} to judge: ", names(scarce), "."), "results", "See per class")
+        )
     if lost := [c for c, s, r in zip(per["class"], per["support"], per["recall"], strict=True) if s and not r]:
         said.append((join("Never recognised: ", names(lost), "."), "results", "See per class"))
     if facts.held is not None and facts.classes and isinstance(facts.held.targets, np.ndarray):

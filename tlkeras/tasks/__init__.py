@@ -24,11 +24,13 @@ token_head(states, inputs, base, answer, options)   instead of `head`: from the 
                                                     INPUTS are further inputs of the network
 change(reader, options)           -> f(x, y, w, key): what is drawn anew for every batch, such as masked tokens
 RECIPE                            the phases that suit it where the config gives none
+STRINGS                           with `encode`: True where an artefact can take the texts all the same
 ENCODING                          the options that `encode` takes
 together(samples)                 how many rows stay side by side in every batch
 gather(rows, table, answer)       -> what `columns` and `decode` take, one a sample, from the outputs of its rows
 judged(raw, y, w)                 instead of outputs: (B, 3), what a language model makes of the targets, in the graph
 respond(trained, samples, ...)    instead of outputs: the answers as plain data, written text by text
+writer(trained)                   with it: a tf.function from texts to texts, for a SavedModel
 """
 
 import importlib

@@ -30,14 +30,19 @@ def token_head(states, inputs, base, answer, options):
 
 def respond(trained, samples, batch=None, progress=None):
     """Yields {'text': the prompt and what follows} for each sample."""
-    options = trained.options
     prompts = [s[0] for s in samples]
-    longest = int(trained.network.reader.ids(prompts).lengths.max(initial=1))
-    made = sampling.writer(trained.network, "CausalLM", options, min(longest + 2 + options.max_tokens, _most(trained)))
-    for start in range(0, len(prompts), batch or 8):
-        for text in made.generate(prompts[start : start + (batch or 8)]):
-            yield {"text": text}
+    found: dict[int, dict] = {}
+    lengths = trained.network.reader.ids(prompts).lengths
+    # Prompts of one length at a time, so that each is gone on with for as many tokens.
+    for n in sorted(set(lengths)):
+        rows = [i for i, k in enumerate(lengths) if k == n]
+        write = writer(trained, int(n))
+        found |= zip(rows, sampling.answers(write, [prompts[i] for i in rows], batch or 8), strict=True)
+    return (found[i] for i in range(len(prompts)))
 
 
-def _most(trained) -> int:
-    return getattr(trained.network.base, "max_sequence_length", None) or 4096
+def writer(trained, prompt: int | None = None):
+    """A tf.function from prompts (n,) of up to so many tokens to texts; None: as many as the network's rows hold."""
+    most = getattr(trained.network.base, "max_sequence_length", None) or trained.network.input.length
+    room = (prompt or trained.network.input.length) + 1 + trained.options.max_tokens
+    return sampling.writer(trained.network, "CausalLM", trained.options, min(room, most))

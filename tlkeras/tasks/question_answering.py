@@ -171,7 +171,8 @@ def metrics(options) -> list:
 def finish(raw, answer):
     from keras import ops
 
-    return ops.log_softmax(raw, axis=-1)
+    # What is masked has a logit of -1e9; nobody needs to know by how much it is impossible.
+    return ops.maximum(ops.log_softmax(raw, axis=-1), -100.0)
 
 
 def gather(rows, table, answer) -> list[list[dict]]:

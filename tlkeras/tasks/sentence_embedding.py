@@ -18,6 +18,7 @@ from tlkeras.tasks.lm import learnt, strata, targets
 __all__ = ["learnt", "strata", "targets"]
 
 OUTPUT = "embedding"
+STRINGS = True  # an artefact can pack its texts itself, one at a time
 
 
 class Options(Section):
@@ -90,7 +91,7 @@ def columns(rows, outputs, answer) -> dict:
     first, second = (np.stack([o[k] for o in outputs]) for k in (0, 1))
     near = first @ second.T
     own = np.diag(near)[:, None]
-    rank = (near >= own).sum(1)
+    rank = near.shape[1] - (near < own).sum(1)
     return {"similarity": own[:, 0].astype(float).tolist(), "rank": rank.astype(int).tolist()}
 
 

@@ -67,12 +67,12 @@ def token_head(states, inputs, base, answer, options):
 
 def respond(trained, samples, batch=None, progress=None):
     """Yields {'text': what is written} for each sample."""
-    options = trained.options
-    made = sampling.writer(trained.network, "Seq2SeqLM", options, options.max_tokens + 3)
-    size = batch or 8
-    for start in range(0, len(samples), size):
-        for text in made.generate([s[0] for s in samples[start : start + size]]):
-            yield {"text": text}
+    return sampling.answers(writer(trained), [s[0] for s in samples], batch or 8)
+
+
+def writer(trained):
+    """A tf.function from texts (n,) to what is written."""
+    return sampling.writer(trained.network, "Seq2SeqLM", trained.options, trained.options.max_tokens + 3)
 
 
 def columns(rows, outputs, answer) -> dict:

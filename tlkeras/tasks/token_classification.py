@@ -156,26 +156,32 @@ def columns(rows, outputs, answer) -> dict:
     }
 
 
+def _scheme(answer) -> str | None:
+    """How tags name entities: B- and I-, or each tag by itself."""
+    return None if any(c.startswith(("B-", "I-")) for c in answer["classes"]) else "plain"
+
+
 def MAIN(answer) -> tuple[str, bool]:
     """Whole entities where the tags name any, else single words."""
-    return ("f1" if any(c.startswith(("B-", "I-")) for c in answer["classes"]) else "accuracy"), True
+    return ("accuracy" if _scheme(answer) else "f1"), True
 
 
 def score(table: dict, answer) -> dict:
-    true, guess = table["label"], table["predicted"]
+    true, guess, scheme = table["label"], table["predicted"], _scheme(answer)
+    types, counts = text_metrics.entity_counts(true, guess, scheme)
+    words = np.array([len(t) for t in true], float)
+    right = np.array([sum(a == b for a, b in zip(t, g, strict=True)) for t, g in zip(true, guess, strict=True)], float)
 
     def figures(rows):
-        some = [(true[i], guess[i]) for i in rows]
-        pairs = [p for t, g in some for p in zip(t, g, strict=True)]
-        entities = text_metrics.entity_scores([t for t, _ in some], [g for _, g in some])
-        accuracy = sum(a == b for a, b in pairs) / max(len(pairs), 1)
-        return {k: entities[k] for k in ("f1", "precision", "recall", "macro_f1")} | {"accuracy": accuracy}
+        entities = text_metrics.scores_of_counts(types, counts[rows].sum(0))
+        found = {k: entities[k] for k in ("f1", "precision", "recall", "macro_f1")}
+        return found | {"accuracy": float(right[rows].sum() / max(words[rows].sum(), 1))}
 
     n = len(true)
-    per_class = text_metrics.entity_scores(true, guess)["per_class"]
+    per_class = text_metrics.entity_scores(true, guess, scheme)["per_class"]
     return {
-        "metrics": figures(range(n)),
-        "intervals": m.bootstrap(figures, n, times=200 if n <= 2000 else 50),
+        "metrics": figures(np.arange(n)),
+        "intervals": m.bootstrap(figures, n, times=1000 if n <= 20_000 else 200),
         "per_class": per_class if per_class["class"] else None,
         "n": n,
     }
@@ -185,7 +191,7 @@ def decode(output: dict, answer) -> dict:
     """{'entities': [{'type', 'text', 'start', 'end', 'score'}], 'tags'}: places in the text as it was given."""
     tags, words = _tags(output, answer), output["words"]
     found = []
-    for kind, first, last in text_metrics.entities(tags):
+    for kind, first, last in text_metrics.entities(tags, _scheme(answer)):
         start, end = words[first][0], words[last][1]
         sure = float(np.mean([max(output["scores"][w]) for w in range(first, last + 1)]))
         found.append(

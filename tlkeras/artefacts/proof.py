@@ -1,0 +1,216 @@
+"""The gate: what the Keras model says of held-out samples, and whether an artefact says the same in a fresh process."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tlkeras import data
+from tlkeras.data import pictures, texts
+from tlkeras.errors import DataError, GateError
+from tlkeras.evaluation import Trained, outputs
+from tlkeras.prefix import streams
+from tlkeras.progress import Progress
+
+MOST = 500  # held-out samples that judge an artefact
+WRITTEN = 16  # of those that are answered with text, which takes long
+
+
+def held_out(trained: Trained, most: int = MOST) -> tuple:
+    """The data of a run and at most so many rows of its test split, or else of its validation split.
+
+    Raises:
+        DataError: when it has neither.
+    """
+    held = data.reopen(trained.run)
+    rows = next((r for s in ("test", "val") if len(r := held.rows(s))), None)
+    if rows is None:
+        raise DataError(
+            "An artefact is proven on held-out samples, and this run has none. Train with data.test or data.val above 0."
+        )
+    return held, np.random.default_rng(0).permutation(rows)[:most] if len(rows) > most else rows
+
+
+def run(form: str, folder: Path, given) -> dict:
+    """Runs an artefact in a fresh process: what it answers to `given`, JSON data or arrays by name.
+
+    Raises:
+        GateError: when it does not run.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        source, out = Path(temporary) / "in.json", Path(temporary) / "out.npz"
+        if set(given) & {"texts", "paths"}:
+            source.write_text(json.dumps(given), "ascii")
+        else:
+            np.savez(source := source.with_suffix(".npz"), **given)
+        command = [sys.executable, "-m", "tlkeras.artefacts.probe", form, str(folder), str(source), str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise GateError(f"{form}: the artefact does not run in a fresh process: {last[:300]}. It is not kept.")
+        with np.load(out, allow_pickle=False) as f:
+            return {k: f[k] for k in f.files}
+
+
+def size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+class Proof:
+    """The held-out samples that judge artefacts, and what the Keras model says of them."""
+
+    def __init__(self, trained: Trained, progress: Progress):
+        self.trained = trained
+        self.held, self.rows = held_out(trained)
+        self.table = self.held.table(self.rows, reader=trained.network.reader)
+        self.outputs = self._keras(progress)
+        self.name, self.higher = trained.task.MAIN(trained.answer)
+        self.score = self._score(self.outputs)
+
+    @property
+    def length(self) -> int | None:
+        """What the rows of texts are padded to here; None for images."""
+        if self.trained.network.reader is None:
+            return None
+        return int(texts.padded(self.table, self.trained.network.input).max())
+
+    def _keras(self, progress: Progress) -> np.ndarray:
+        if self.length is None:
+            return np.concatenate(list(outputs(self.trained, self.table, progress=progress)))
+        task, answer = self.trained.task, self.trained.answer
+        stream = streams.open_stream(self.trained.network.model, finish=lambda raw: (task.finish(raw[0], answer),))
+        arrays = self._arrays()
+        batches = (
+            tuple(arrays[name][i : i + stream.batch] for name in sorted(arrays))
+            for i in range(0, len(self.table), stream.batch)
+        )
+        return np.concatenate([out for (out,) in stream.run(batches)])
+
+    def _score(self, found) -> float:
+        task, answer, held = self.trained.task, self.trained.answer, self.held
+        if hasattr(task, "gather"):
+            found = task.gather(found, self.table, answer)
+        targets = held.targets
+        chosen = targets[self.rows] if isinstance(targets, np.ndarray) else [targets[i] for i in self.rows]
+        return task.score(task.columns(chosen, found, answer), answer)["metrics"][self.name]
+
+    def calibration(self):
+        """Training images, the same number of every class where there are classes."""
+        held, n = self.held, self.trained.config.export.calibration
+        rows = held.rows("train")
+        strata = np.array(self.trained.task.strata(held.targets[rows], self.trained.answer) or [0] * len(rows))
+        rng = np.random.default_rng(0)
+        queues = [list(rng.permutation(rows[strata == s])) for s in np.unique(strata)]
+        chosen = [q[i] for i in range(max(map(len, queues))) for q in queues if i < len(q)][:n]
+        for images, _, _ in pictures.in_order(held.table(np.array(chosen)), self.trained.network.input, 8):
+            yield from images.numpy()
+
+    def hold(self, form: str, folder: Path, allowed: float, contract: dict) -> dict:
+        """Runs an artefact in a fresh process on the held-out samples and compares.
+
+        Raises:
+            GateError: when it crashes, answers what is no number, or scores worse than allowed.
+        """
+        raw = form == "saved_model" and contract["input"].get("columns", True)
+        out = run(form, folder, self._raw() if raw else self._arrays())
+        got = out[f"out_{self.trained.task.OUTPUT}"]
+        if not np.isfinite(got).all():
+            raise GateError(f"{form}: the artefact answers values that are no finite numbers. It is not kept.")
+        score = self._score(got)
+        drop = (self.score - score) if self.higher else (score - self.score) / max(self.score, 1e-12)
+        # One sample more or less is within chance however few there are: with 37 of them it is 0.027. Who allows
+        # no drop at all (0) gets just that.
+        if self.name == "accuracy" and allowed > 0:
+            allowed = max(allowed, 1.001 / len(self.rows))
+        difference = np.abs(got - self.outputs)
+        row = {
+            "format": form,
+            "metric": self.name,
+            "keras": self.score,
+            "score": score,
+            "drop": drop,
+            "max_difference": float(difference.max()),
+            "agreement": float((got.argmax(-1) == self.outputs.argmax(-1)).mean()) if got.shape[-1] > 1 else None,
+            "n": len(self.rows),
+            "bytes": size(folder),
+            "milliseconds": float(np.median(out["milliseconds"])),
+            "allowed_drop": allowed,
+        }
+        # A float32 artefact computes the same function: more than rounding is a mistake, whatever the score says.
+        scale = max(1.0, float(np.abs(self.outputs).max()))
+        if form in ("saved_model", "tflite") and row["max_difference"] > 1e-3 * scale:
+            raise GateError(
+                f"{form}: the largest difference to the Keras model is {row['max_difference']:.2g}; float32 rounding explains 1e-3. The artefact is not kept."
+            )
+        if drop > allowed:
+            raise GateError(
+                f"{form}: {self.name} is {score:.4f} where the Keras model has {self.score:.4f} on the same {row['n']} samples; a drop of {drop:.4f} is more than the {allowed:g} allowed. "
+                "The artefact is not kept. Allow more with --max-drop, or take another format."
+            )
+        return row
+
+    def _raw(self) -> dict:
+        samples = [self.held.inputs[i] for i in self.rows]
+        if self.trained.network.reader is None:
+            return {"paths": [os.fsencode(os.path.abspath(p)).hex() for p in samples]}
+        alone = hasattr(self.trained.task, "together")
+        return {"texts": [[t] for s in samples for t in s] if alone else samples}
+
+    def _arrays(self) -> dict:
+        takes = self.trained.network.input
+        if self.length is None:
+            return {"pixels": np.concatenate([x.numpy() for x, _, _ in pictures.in_order(self.table, takes, 32)])}
+        wide = replace(takes, length=self.length, padding="length")
+        x, _, _ = texts.reading(self.table, wide)(np.arange(len(self.table)))
+        return {name: tensor.numpy() for name, tensor in x.items()}
+
+
+class Written:
+    """As Proof, for networks that answer with text: the artefact must write what the Keras model writes."""
+
+    length = None
+
+    def __init__(self, trained: Trained, progress: Progress):
+        self.trained = trained
+        held, rows = held_out(trained, WRITTEN)
+        # What is drawn at random is not the same twice: the likeliest words are.
+        options = trained.options.model_copy(update={"sampler": "greedy"})
+        self.samples = [held.inputs[i][:1] for i in rows]
+        write = trained.task.writer(replace(trained, options=options))
+        self.texts = [t.decode("utf8", "replace") for t in write([s[0] for s in self.samples]).numpy()]
+
+    def calibration(self):
+        return None
+
+    def hold(self, form: str, folder: Path, allowed: float, contract: dict) -> dict:
+        """Lets an artefact write in a fresh process, and compares.
+
+        Raises:
+            GateError: when it crashes or writes something else.
+        """
+        out = run(form, folder, {"texts": [list(s) for s in self.samples]})
+        same = float(np.mean([a == b for a, b in zip(out["out_greedy"], self.texts, strict=True)]))
+        row = {
+            "format": form,
+            "metric": "same texts",
+            "keras": 1.0,
+            "score": same,
+            "drop": 1 - same,
+            "max_difference": 1 - same,
+            "agreement": same,
+            "n": len(self.samples),
+            "bytes": size(folder),
+            "milliseconds": float(np.median(out["milliseconds"])),
+            "allowed_drop": allowed,
+        }
+        # Rounding may turn a choice between two words that are as likely; not many of sixteen.
+        if 1 - same > max(allowed, 1.001 / len(self.samples)):
+            raise GateError(
+                f"{form}: only {same:.0%} of {len(self.samples)} texts are those that the Keras model writes. It is not kept."
+            )
+        return row

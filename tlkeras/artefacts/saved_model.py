@@ -8,7 +8,7 @@ and of text
     serving_default   text: string (n,), or two of them     -> the answers of the task
     tokens            token_ids, padding_mask, segment_ids: int32 (n, length) -> the same, for clients that tokenise
 
-(the latter alone where answers are places in the text), whose tokenizer needs the operators of tensorflow-text in the process that loads it, TensorFlow Serving's too.
+where answers are places in the text, serving_default gives these too (places.py). The tokenizer needs the operators of tensorflow-text in the process that loads it, TensorFlow Serving's too.
 
 The model is called with training=False said aloud: Keras' own `model.export` leaves it out, and a layer inside
 may then run BatchNorm and Dropout as in training. And it is saved by TensorFlow itself: Keras' ExportArchive
@@ -17,6 +17,7 @@ writes every variable twice (27 MB instead of 14 for EfficientNet-Lite0).
 
 from pathlib import Path
 
+from tlkeras.artefacts import places
 from tlkeras.errors import MachineError
 
 VERSION = "1"
@@ -76,7 +77,8 @@ def _of_texts(trained, contract: dict) -> dict:
         return answers({spec.name: x for spec, x in zip(rows, given, strict=True)})
 
     if not contract["input"]["columns"]:
-        return {"serving_default": from_tokens}
+        from_places = places.signature(trained, answers)
+        return {"tokens": from_tokens, "serving_default": from_places or from_tokens}
     columns = [tf.TensorSpec([None], tf.string, name=c) for c in contract["input"]["columns"]]
 
     @tf.function(input_signature=columns, autograph=False)
@@ -136,10 +138,12 @@ def load(folder: Path):
             raise MachineError("A SavedModel that takes text needs: pip install tensorflow-text") from e
     loaded = tf.saved_model.load(str(folder / VERSION))
     serve = loaded.signatures["serving_default"]
+    of_tokens = loaded.signatures.get("tokens")
 
     def run(samples):
         if isinstance(samples, dict):
             given = {name: tf.constant(x) for name, x in samples.items()}
+            return {name: value.numpy() for name, value in of_tokens(**given).items()}
         elif columns:
             given = {c: tf.constant(list(part)) for c, part in zip(columns, zip(*samples, strict=True), strict=True)}
         else:

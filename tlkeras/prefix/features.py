@@ -63,12 +63,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Features:
-    """The stored tensors of one phase; `train` (views, n) and `val` (m,) are row numbers in them. `long` tells of each
-    tensor whether its second dimension is the padded length of a text."""
+    """The stored tensors of one phase; `train` (views, n) and `val` (m,) are row numbers in them. `long` are of each
+    tensor the dimensions of a sample that are the padded length of a text."""
 
     tensors: list
     dtypes: list[str]
-    long: list[bool]
+    long: list[list[int]]
     train: np.ndarray
     val: np.ndarray
 
@@ -104,11 +104,18 @@ class Features:
         def one(rows, i):
             wide = tf.reduce_max(tf.gather(longest, i)) if texts_ else None
             found = (tf.cast(tf.gather(t, rows), d) for t, d in zip(self.tensors, self.dtypes, strict=True))
-            x = tuple(t[:, :wide] if cut else t for t, cut in zip(found, self.long, strict=True))
+            x = tuple(_cut_off(t, dims, wide) for t, dims in zip(found, self.long, strict=True))
             y = answers(i, wide) if texts_ else (tf.gather(targets, i), tf.gather(weights, i))
             return x if len(x) > 1 else x[0], *y
 
         return one
+
+
+def _cut_off(tensor, dims: list[int], wide):
+    """A batch with these dimensions of its samples cut off at `wide`."""
+    for d in dims:
+        tensor = tensor[(slice(None),) * (d + 1) + (slice(wide),)]
+    return tensor
 
 
 def prepare(job: Job, progress: Progress, decided: bool | None = None) -> tuple[Features | None, Choice]:
@@ -143,7 +150,7 @@ def prepare(job: Job, progress: Progress, decided: bool | None = None) -> tuple[
         store = _store(job, cut)
     rows = np.array([store.rows[k] for k in keys], np.int64)
     n = len(job.train) * max(views, 1)
-    long = [None in shape for shape, _ in cut.specs]
+    long = [[i for i, d in enumerate(shape) if d is None] for shape, _ in cut.specs]
     dtypes = [d for _, d in cut.specs]
     features = Features(store.tensors(), dtypes, long, rows[:n].reshape(max(views, 1), -1), rows[n:])
     return features, Choice(True, why, size, views)
@@ -349,8 +356,6 @@ def _padded(outputs: tuple, model, length: int | None) -> tuple:
         return outputs
 
     def one(x, spec):
-        if None not in spec.shape[1:]:
-            return x
-        return np.pad(x, [(0, 0), (0, length - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+        return np.pad(x, [(0, 0 if d is not None else length - n) for d, n in zip((0, *spec.shape[1:]), x.shape, strict=True)])
 
     return tuple(one(x, spec) for x, spec in zip(outputs, model.outputs, strict=True))

@@ -9,9 +9,9 @@ made up here, as long as descriptions of software packages are: 4 to 33 tokens w
 come with --data: a CSV table with the columns text and section, or text and label.
 Each is a fresh process, timed from after the imports until training has ended: reading the table, tokenising, loading
 the weights, every epoch and its validation. tlkeras checks and splits the lines too, writes checkpoints, audits the
-weights and saves the model; the others save nothing. keras-hub pads to 128 (its default is 512), the Trainer each
-batch to its longest, as their guides show. tlkeras puts a linear layer on the mean of the tokens, the others one on
-their pooling layer, which of these weights was not trained further: the frozen ones' accuracies differ by that.
+weights and saves the model; the others save nothing. keras-hub pads to 128, as its users do (its default is 512), the
+Trainer each batch to its longest. tlkeras puts a linear layer on the mean of the tokens, the others one on their
+pooling layer, which of these weights was not trained further: the accuracies of frozen networks differ by that.
 'head': MiniLM frozen, 5 epochs; 'again' is the same command with the cache of the first. 'all': everything trained,
 one epoch; tlkeras in batches of like length, and padded always to the longest line or to 128.
 Targets: 'all' in batches of like length 1.5 times as fast as padded to the longest line, and no slower than keras-hub
@@ -405,9 +405,8 @@ def fit_trainer(folder: str, table: str, setting: str, out: Path) -> dict:
     data = {}
     for split, (texts, classes) in found.items():
         ids = tokenizer(texts, truncation=True)
-        data[split] = [
-            {**{k: v[i] for k, v in ids.items()}, "labels": classes[i]} for i in range(len(texts))
-        ]  # as a row of datasets.Dataset
+        # Rows as those of a datasets.Dataset.
+        data[split] = [{k: v[i] for k, v in ids.items()} | {"labels": classes[i]} for i in range(len(texts))]
     transformers.set_seed(0)
     model = transformers.BertForSequenceClassification.from_pretrained(folder, num_labels=len(names))
     model.base_model.requires_grad_(setting == "all")

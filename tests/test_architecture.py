@@ -25,7 +25,7 @@ FLOORS = [
     {"prefix"},
     {"preview", "fitting", "server"},
     {"evaluation", "training"},
-    {"artefacts", "reports", "completion"},
+    {"answers", "artefacts", "reports", "completion"},
     {"command"},
     {"cli", "__main__"},
 ]

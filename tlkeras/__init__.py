@@ -25,7 +25,7 @@ _VERBS = {
     "init": "configure",
     "load": "configure",
     "plan": "preview",
-    "predict": "evaluation",
+    "predict": "answers",
     "report": "reports",
     "serve": "server",
     "train": "training",

@@ -208,16 +208,16 @@ def predict(run, files, texts, sets, batch, quiet):
 
     A run on images takes image files; a run on text takes .txt files and tables with the columns it was trained on.
     """
-    from tlkeras import evaluation
+    from tlkeras import answers
 
     if not files and not texts:
         raise UsageError("Nothing to predict: give files, or texts with --text.")
-    answers = evaluation.predict(run, files, batch, quiet, texts, sets)
-    failed = sum("error" in a for a in answers)
-    text = "\n".join(evaluation.answer_line(a) for a in answers) + (
-        f"\n{failed} of {len(answers)} files could not be read." if failed else ""
+    found = answers.predict(run, files, batch, quiet, texts, sets)
+    failed = sum("error" in a for a in found)
+    text = "\n".join(answers.line(a) for a in found) + (
+        f"\n{failed} of {len(found)} could not be answered." if failed else ""
     )
-    return Answer(answers, text, exit_code=3 if failed else 0)
+    return Answer(found, text, exit_code=3 if failed else 0)
 
 
 @verb("report", tensorflow=False)

@@ -161,7 +161,7 @@ def _inputs(rows: dict) -> str | None:
     if image := next((n for n in rows if _are_images(rows[n])), None):
         return image
     words = {n: sum(len(str(v).split()) for v in cells) / max(len(cells), 1) for n, cells in rows.items()}
-    longest = max(words, key=words.get, default=None)
+    longest = max(words, key=lambda n: words[n], default=None)
     return longest if longest is not None and ("text" in rows or words[longest] > 1.5) else None
 
 

@@ -3,15 +3,14 @@
 import contextlib
 import json
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tlkeras import configure, data, device, lora, network, tasks
 from tlkeras.config import Config, Data
-from tlkeras.data import pictures, pipeline, scan, tables, text_sources, texts
+from tlkeras.data import pipeline, texts
 from tlkeras.errors import DataError, ModelError, UsageError
 from tlkeras.prefix import streams
 from tlkeras.progress import Progress
@@ -176,95 +175,11 @@ def _judged(trained: Trained, table, batch: int, progress: Progress | None) -> n
     return found
 
 
-def predict(folder, files=(), batch: int | None = None, quiet: bool = False, given=(), sets=()) -> list[dict]:
-    """Answers for files and texts: [{'file', ..., the answer of the task} or {'file', 'error'}].
-
-    Args:
-        folder: the run.
-        files: of an image task image files and folders of them. Of a text task .txt files, each one text, and tables
-            (.csv, .tsv, .jsonl, .parquet) with the columns that the run was trained on, but no labels.
-        batch: samples at a time. None: as many as this machine does best.
-        given: texts themselves; where a sample is a pair, both behind each other.
-        sets: overrides of the run's config, such as 'task.sampler=top_p' for what is written.
-    """
-    trained = open_trained(folder, sets=sets)
-    if trained.network.reader is not None:
-        return _predict_texts(trained, files, given, batch, Progress(quiet))
-    paths: list[str] = []
-    answers: dict[str, dict] = {}
-    for given in map(Path, files):
-        if given.is_dir():
-            paths += map(str, scan.list_images(given)[0])
-        elif given.exists():
-            paths.append(str(given))
-        else:
-            answers[str(given)] = {"file": str(given), "error": "there is no such file"}
-    found = data.scan_files(paths)
-    good = [p for p in paths if p in found.good]
-    answers |= {p: {"file": p, "error": found.bad[p]} for p in paths if p in found.bad}
-    if good:
-        prints = np.array([found.good[p].fingerprint for p in good], np.int64)
-        empty = np.zeros((len(good), 1), np.float32)
-        table = pictures.Table(good, empty, empty[:, 0], prints, [found.good[p].sha256 for p in good])
-        rows = (row for output in outputs(trained, table, batch, Progress(quiet)) for row in output)
-        for path, output in zip(good, rows, strict=True):
-            answers[path] = {"file": path, **trained.task.decode(output, trained.answer)}
-    return list(answers.values())
-
-
-def _predict_texts(trained: Trained, files, typed, batch, progress) -> list[dict]:
-    wanted = replace(tasks.wanted(trained.config.task_name), labelled=False)
-    given: list[tuple[str, tuple | None, str | None]] = []  # id, texts, what is wrong
-    alone = hasattr(trained.task, "together")  # embeds each text, whatever pairs it learnt from
-    many = 1 if alone else len(columns_of(trained))
-    if len(typed) % many:
-        raise UsageError(f"{many} texts make a sample ({', '.join(columns_of(trained))}); received {len(typed)}.")
-    for n in range(0, len(typed), many):
-        given.append((f"text {n // many + 1}", tuple(typed[n : n + many]), None))
-    for path in map(Path, files):
-        try:
-            if path.suffix.lower() == ".txt":
-                given.append((str(path), (tables.decoded(path),), None))
-            else:
-                section = Data(path=str(path), text=columns_of(trained)[0] if alone else trained.config.data.text)
-                found = text_sources.read(section, replace(wanted, texts=("text",)) if alone else wanted)
-                given += [(f"{path}: {i}", t, None) for i, t in zip(found.ids, found.inputs, strict=True)]
-        except (DataError, OSError) as e:
-            given.append((str(path), None, str(e)))
-    for n, (i, t, _) in enumerate(given):
-        if t is not None:
-            short = f"{many} texts make a sample; received {len(t)}" if len(t) != many else None
-            given[n] = (i, t, short or text_sources.fault(t))
-    good = [t for _, t, wrong in given if wrong is None]
-    found = iter(_answers(trained, good, batch, progress))
-    return [
-        {"file": i, "error": wrong} if wrong else {"file": i, "text": t[0] if many == 1 else list(t), **next(found)}
-        for i, t, wrong in given
-    ]
-
-
 def columns_of(trained: Trained) -> list[str]:
     """The columns of text that a run reads."""
     named = trained.config.data.text
-    wanted = tasks.wanted(trained.config.task_name).texts
-    return list(wanted) if named is None else [named] if isinstance(named, str) else list(named)
-
-
-def _answers(trained: Trained, samples: list[tuple[str, ...]], batch, progress):
-    """The decoded answer of each sample of texts, in order."""
-    if not samples:
-        return
-    if hasattr(trained.task, "respond"):
-        yield from trained.task.respond(trained, samples, batch, progress)
-        return
-    if hasattr(trained.task, "judged"):
-        raise UsageError(
-            "A masked-lm run has no answers: it adapts a backbone. Train a task from it: backbone: {name: RUN}"
-        )
-    empty = np.zeros((len(samples), 1), np.float32)
-    table = trained.network.reader.table(samples, empty, empty[:, 0])
-    for part in judgements(trained, table, samples, batch, progress):
-        yield from (trained.task.decode(output, trained.answer) for output in part)
+    wanted = tasks.wanted(trained.config.task_name)
+    return list(wanted.texts if wanted else ()) if named is None else [named] if isinstance(named, str) else list(named)
 
 
 def _other(trained: Trained, held, data_path, progress):
@@ -379,28 +294,3 @@ def text(result: dict) -> str:
             for c, p, r, f, s in zip(*per.values(), strict=True)
         ]
     return "\n".join(out)
-
-
-def answer_line(answer: dict) -> str:
-    """One answer of `predict` as a line."""
-    return f"{scan.printed(answer['file'])}: {_said(answer)}"
-
-
-def _said(answer: dict) -> str:
-    if "error" in answer:
-        return f"error: {answer['error']}"
-    if "label" in answer:
-        others = ", ".join(f"{c} {s:.3f}" for c, s in list(answer["scores"].items())[1:3])
-        return f"{answer['label']} {answer['score']:.3f}   ({others})"
-    if "labels" in answer:
-        return ", ".join(answer["labels"]) or "none"
-    if "entities" in answer:
-        return ", ".join(f"{e['text']} ({e['type']} {e['score']:.3f})" for e in answer["entities"]) or "no entity"
-    if "answer" in answer:
-        return f"{answer['answer'] or 'no answer'} {answer['score']:.3f}   (characters {answer['start']} to {answer['end']})"
-    if "embedding" in answer:
-        shown = ", ".join(f"{v:g}" for v in answer["embedding"][:4])
-        return f"[{shown}, ...] of {len(answer['embedding'])}"
-    return (
-        answer["text"] if "text" in answer and "values" not in answer else ", ".join(f"{v:g}" for v in answer["values"])
-    )

@@ -46,7 +46,7 @@ def _drop(layer, rate: float) -> None:
     seeds = keras.random.SeedGenerator(0)
     dense = isinstance(layer, keras.layers.Dense)
 
-    class Dropped(type(layer)):
+    class Dropped(type(layer)):  # type: ignore[misc]
         def call(self, inputs, training=None):
             if not training:
                 return super().call(inputs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras import backbones, blocks, lora, tasks, weights
-from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub
+from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub, keras_hub_tokens
 from tlkeras.blocks import HEAD
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
@@ -18,13 +18,13 @@ from tlkeras.run import open_run, read_json
 @dataclass(frozen=True)
 class Network:
     """A model from uint8-valued pixels (B, height, width, 3), or a dict of int32 tokens (B, length), to raw outputs,
-    and its layers by block, input side first, the head last. `input` is the contract, `reader` turns texts into rows
+    and its layers by block, input side first, the head last. `input` is the contract (Pixels or Tokens), `reader` turns texts into rows
     (None for images), `base` is the backbone as its source built it. `backbone` is what `rebuild` needs to make it
     again without weights."""
 
     model: Any
     blocks: dict[str, tuple]
-    input: Pixels | Tokens
+    input: Any
     backbone: dict
     reader: Any = None
     base: Any = None
@@ -98,12 +98,12 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
         if record.kind == "text":
             where = _preset(record, wanted)
             tokenizer = (
-                keras_hub.tokenizer_in(Path(where.removeprefix("run:")) / "tokenizer")
+                keras_hub_tokens.of_run(Path(where.removeprefix("run:")) / "tokenizer")
                 if where.startswith("run:")
-                else keras_hub.tokenizer_of(where, offline)
+                else keras_hub_tokens.of_preset(where, offline)
             )
             base = weights.load(record, wanted, None, offline=offline)
-            tokens = keras_hub.tokens(keras_hub.family(record.family), tokenizer, base)
+            tokens = keras_hub_tokens.contract(keras_hub.family(record.family), tokenizer, base)
             return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
@@ -138,7 +138,7 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     record = _recorded(backbone)
     known: dict[str, Any] = {k: _tuple(v) for k, v in backbone["input"].items()}
     kind = Tokens if record.kind == "text" else Pixels
-    tokenizer = keras_hub.tokenizer_in(folder) if record.kind == "text" else None
+    tokenizer = keras_hub_tokens.of_run(folder) if record.kind == "text" else None
     with dtype_policy(precision):
         if backbone["hub"] is None:
             base = record.build(known["size"], None)

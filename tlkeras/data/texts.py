@@ -15,46 +15,9 @@ import numpy as np
 
 from tlkeras.backbones import Tokens
 from tlkeras.data.pipeline import batches, mapped, steady
+from tlkeras.data.ragged import Ragged
 
 CHUNK = 1000  # texts that are tokenised at a time
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths: row i is values[splits[i]:splits[i + 1]]."""
-
-    values: np.ndarray
-    splits: np.ndarray
-
-    @classmethod
-    def of(cls, rows, dtype="int32") -> "Ragged":
-        rows = [np.asarray(r, dtype) for r in rows]
-        splits = np.cumsum([0, *map(len, rows)])
-        return cls(np.concatenate(rows) if rows else np.zeros(0, dtype), splits)
-
-    def __len__(self) -> int:
-        return len(self.splits) - 1
-
-    def __getitem__(self, i) -> np.ndarray:
-        return self.values[self.splits[i] : self.splits[i + 1]]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.splits)
-
-    def keep(self, rows) -> "Ragged":
-        return Ragged.of([self[i] for i in rows], self.values.dtype)
-
-    def join(self, other: "Ragged") -> "Ragged":
-        return Ragged(
-            np.concatenate([self.values, other.values]),
-            np.concatenate([self.splits, other.splits[1:] + len(self.values)]),
-        )
-
-    def tensor(self):
-        import tensorflow as tf
-
-        return tf.RaggedTensor.from_row_splits(self.values, self.splits, validate=False)
 
 
 @dataclass(frozen=True)
@@ -124,7 +87,7 @@ class Reader:
         names = sorted(inputs)
         made = [hashlib.sha256() for _ in owners]
         for name in names:
-            for one, row in zip(made, _rows(inputs[name]), strict=True):
+            for one, row in zip(made, inputs[name].rows(), strict=True):
                 one.update(len(row).to_bytes(4, "little") + row.tobytes())
         weights = np.asarray(weights, np.float32)[owners]
         beside = self.together(samples) if self.together else 1
@@ -151,10 +114,6 @@ class Reader:
         return tf.function(self.tokenizer.tokenize, input_signature=[spec], autograph=False)
 
 
-def _rows(ragged: Ragged):
-    return (ragged[i] for i in range(len(ragged)))
-
-
 def encode(samples, targets, reader: Reader):
     """The usual encoding: one row a sample, of one text or of two behind each other; see `pack`."""
     parts = [reader.ids([s[k] for s in samples]) for k in range(len(samples[0]) if samples else 1)]
@@ -170,7 +129,7 @@ def chunks(samples, reader: Reader) -> tuple[Ragged, np.ndarray]:
     tokens = reader.tokens
     room = tokens.length - len(tokens.start) - len(tokens.end)
     rows, owners = [], []
-    for n, ids in enumerate(_rows(reader.ids([s[0] for s in samples]))):
+    for n, ids in enumerate(reader.ids([s[0] for s in samples]).rows()):
         for start in range(0, max(len(ids), 1), room):
             rows.append([*tokens.start, *ids[start : start + room], *tokens.end])
             owners.append(n)

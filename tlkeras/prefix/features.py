@@ -356,6 +356,8 @@ def _padded(outputs: tuple, model, length: int | None) -> tuple:
         return outputs
 
     def one(x, spec):
-        return np.pad(x, [(0, 0 if d is not None else length - n) for d, n in zip((0, *spec.shape[1:]), x.shape, strict=True)])
+        return np.pad(
+            x, [(0, 0 if d is not None else length - n) for d, n in zip((0, *spec.shape[1:]), x.shape, strict=True)]
+        )
 
     return tuple(one(x, spec) for x, spec in zip(outputs, model.outputs, strict=True))

@@ -79,7 +79,7 @@ def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch
     return Stream(f"tensorflow {tf.__version__}", batch, cores(), session.make_callable(list(fetches), feeds))
 
 
-def _traced(model, dtype: str, finish, batch: int, constants: bool):
+def _traced(model, dtype: str | None, finish, batch: int, constants: bool):
     """The model as a concrete function of one batch; with `constants` its weights are part of the graph."""
     import keras
     import tensorflow as tf

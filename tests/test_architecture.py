@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Lower floors first; a room imports its own floor and those below.
 FLOORS = [
     {"errors", "progress"},
-    {"run", "config", "device", "steps"},
+    {"run", "config", "device", "steps", "fused"},
     {"blocks", "lora"},
     {"backbones", "weights"},
     {"metrics", "text_metrics", "recipe", "tasks", "data", "checkpoints"},

@@ -294,7 +294,7 @@ def test_the_fast_pass_gives_what_the_network_gives(write_config):
     out = np.concatenate([y for (y,) in stream.run((x,) for x in batches)])
     np.testing.assert_allclose(out, model(x.astype("float32"), training=False), rtol=1e-4, atol=1e-5)
     # What a sample gives does not depend on its neighbours: resuming must not change a bit.
-    alone = np.concatenate([y for (y,) in stream.run(iter([x[i : i + 1] for i in range(len(x))]))])
+    alone = np.concatenate([y for (y,) in stream.run((x[i : i + 1],) for i in range(len(x)))])
     assert (alone == out).all()
 
 

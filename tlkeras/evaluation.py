@@ -129,6 +129,7 @@ def outputs(trained: Trained, table, batch: int | None = None, progress: Progres
     machine does best."""
     finish, answer, net = trained.task.finish, trained.answer, trained.network
     dtype = "uint8" if net.reader is None else None
+    batch = batch or (texts.rows_at_a_time(len(table)) if net.reader else None)
     stream = streams.open_stream(net.model, dtype, lambda raw: (finish(raw[0], answer),), batch)
     kind, done = pipeline.of(table), 0
     if progress:

@@ -49,13 +49,25 @@ class Network:
 
 
 def entry(config, offline: bool = False) -> Backbone:
-    """The catalogue entry of a config's backbone, or one made from the preset directory or handle it names."""
+    """The catalogue entry of a config's backbone, or one made from the run, preset directory or handle it names.
+
+    Raises:
+        ConfigError: when the backbone reads another kind of input than the task.
+    """
     name = config.backbone.name
-    if name not in backbones.catalogue() and (Path(name) / "backbone.json").is_file():
-        return _of_run(Path(name))
-    if name not in backbones.catalogue() and (Path(name).is_dir() or "://" in name):
-        return keras_hub.from_directory(name, offline)
-    return backbones.get(name)
+    if name in backbones.catalogue():
+        record = backbones.get(name)
+    elif (Path(name) / "backbone.json").is_file():
+        record = _of_run(Path(name))
+    elif Path(name).is_dir() or "://" in name:
+        record = keras_hub.from_directory(name, offline)
+    else:
+        record = backbones.get(name)
+    if record.kind != (kind := tasks.kind(config.task_name)):
+        raise ConfigError(
+            f"task {config.task_name} needs a backbone for {kind}, and {record.name} reads {record.kind}. List them with: tlkeras backbones --kind {kind}"
+        )
+    return record
 
 
 def source(config, record: Backbone) -> str | None:
@@ -85,14 +97,9 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
     """Builds the network of a config, with the backbone's pretrained weights in it.
 
     Raises:
-        ConfigError: when the backbone reads another kind of input than the task.
-        ModelError, MachineError: when the weights cannot be had.
+        ConfigError, ModelError, MachineError: when the backbone does not suit or its weights cannot be had.
     """
     record = entry(config, offline)
-    if record.kind != (kind := tasks.kind(config.task_name)):
-        raise ConfigError(
-            f"task {config.task_name} needs a backbone for {kind}, and {record.name} reads {record.kind}. List them with: tlkeras backbones --kind {kind}"
-        )
     wanted = source(config, record)
     with dtype_policy(precision):
         if record.kind == "text":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlkeras import lora
+from tlkeras import fused, lora
 from tlkeras.blocks import HEAD, select
 from tlkeras.config import Phase
 from tlkeras.errors import PlanError, TlkerasError, nearest
@@ -145,7 +145,7 @@ def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1
             settings["weight_decay"] = phase.weight_decay
         if phase.optimizer == "sgd":
             settings |= {"momentum": 0.9, "nesterov": True}
-        one = type(one).from_config(settings)
+        one = (fused.of(type(one)) or type(one)).from_config(settings)
         peak, warmup = phase.learning_rate * factor, round(phase.warmup * steps)
         one.learning_rate = schedule(phase.schedule, peak, steps, warmup, accumulate)
         one.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embedding"])

@@ -120,7 +120,7 @@ def _tags(trained, answers):
 def _spans(trained, answers):
     import tensorflow as tf
 
-    from tlkeras.tasks.question_answering import MOST_QUESTION
+    from tlkeras.tasks.question_answering import most_question
 
     reader, tokens = trained.network.reader, trained.network.reader.tokens
     specs = [tf.TensorSpec([None], tf.string, name=name) for name in ("question", "context")]
@@ -129,7 +129,7 @@ def _spans(trained, answers):
     def span(question, context):
         words, begins, ends = _words(context)
         pieces, owners, _ = _pieces(reader.tokenizer, words)
-        asked = tf.cast(reader.tokenizer.tokenize(question), tf.int32)[:, :MOST_QUESTION]
+        asked = tf.cast(reader.tokenizer.tokenize(question), tf.int32)[:, : most_question(tokens)]
         n = tf.size(question)
         head = tf.concat([_special(tokens.start, n), asked, _special(tokens.middle, n)], 1)
         room = tokens.length - len(tokens.end) - head.row_lengths()

@@ -9,11 +9,13 @@ from pathlib import Path
 from tlkeras.data.samples import SPLIT_FOLDERS
 from tlkeras.errors import DataError, listed, nearest
 
+MOST_CELL = 2**31 - 1
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def columns(path: Path) -> tuple[dict[str, list], list[int]]:
+def columns(path: Path, strip: bool = True) -> tuple[dict[str, list], list[int]]:
     """The columns of a table, cells as texts (blank: '', several values: a list), and the line number of each row.
+    `strip` takes blanks off both ends of the cells.
 
     Raises:
         DataError: when there is no table at `path`, or a damaged one.
@@ -22,14 +24,29 @@ def columns(path: Path) -> tuple[dict[str, list], list[int]]:
         raise absent(path)
     try:
         read = {".parquet": _parquet, ".jsonl": _jsonl}.get(path.suffix.lower(), _csv)
-        return read(path)
+        rows, lines = read(path)
     except OSError as e:
         raise DataError(f"{path}: the table cannot be read: {e.strerror or e}.") from e
+    return ({name: [stripped(c) for c in cells] for name, cells in rows.items()} if strip else rows), lines
+
+
+def stripped(cell):
+    """A cell without blanks at its ends."""
+    return cell.strip() if isinstance(cell, str) else [stripped(c) for c in cell] if isinstance(cell, list) else cell
 
 
 def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     """Columns of texts and the line number of each row; nothing is guessed, nothing converted."""
     text = decoded(path)
+    # Python's own limit is a field of 131,072 characters; a text may be longer.
+    before = csv.field_size_limit(MOST_CELL)
+    try:
+        return _csv_rows(path, text)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_rows(path: Path, text: str):
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )
@@ -51,7 +68,7 @@ def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
                 ragged.append(f"line {line}: {len(row)} cells instead of {len(header)}")
                 continue
             for name, cell in zip(header, row, strict=True):
-                columns[name].append(cell.strip())
+                columns[name].append(cell)
             lines.append(line)
     except csv.Error as e:
         raise DataError(
@@ -131,10 +148,10 @@ def cell(value):
     if isinstance(value, list):
         return [cell(v) for v in value]
     if isinstance(value, bytes):
-        return value.decode("utf8", "replace").strip()
+        return value.decode("utf8", "replace")
     if isinstance(value, dict):
         return value
-    return "" if value is None or value != value else str(value).strip()
+    return "" if value is None or value != value else str(value)
 
 
 def labels(rows: dict, label) -> list:

@@ -3,6 +3,7 @@ Datasets; and what is wrong with those that cannot be used."""
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from tlkeras.config import Data
@@ -12,6 +13,13 @@ from tlkeras.errors import DataError, listed, nearest
 from tlkeras.tasks import Wanted
 
 MOST_CHARACTERS = 10_000_000  # of one text; more is a file that was taken for a text
+
+
+@dataclass(frozen=True)
+class Unread:
+    """In place of the texts of a sample that cannot be read."""
+
+    why: str
 
 
 def read(data: Data, wanted: Wanted, offline: bool = False) -> Samples:
@@ -36,7 +44,7 @@ def read(data: Data, wanted: Wanted, offline: bool = False) -> Samples:
         raise DataError(
             f"{path}: texts come in a {', '.join(tables.SUFFIXES)} table, SQuAD's .json, a folder of CLASS/*.txt, or a folder that Hugging Face's datasets saved."
         )
-    rows, lines = tables.columns(path)
+    rows, lines = tables.columns(path, strip=False)
     word = "row" if path.suffix.lower() == ".parquet" else "line"
     return _table(str(path), path.parent, rows, lines, word, data, wanted)
 
@@ -45,6 +53,8 @@ def _names(data: Data, wanted: Wanted) -> tuple[str, ...]:
     if data.text is None:
         return wanted.texts
     names = (data.text,) if isinstance(data.text, str) else tuple(data.text)
+    if len(names) > len(wanted.texts) and not wanted.pairs:
+        raise DataError(f"data.text: this task reads one column of text; received {', '.join(names)}.")
     if len(wanted.texts) > 1 and len(names) != len(wanted.texts):
         raise DataError(
             f"data.text must name {len(wanted.texts)} columns for this task, such as [{', '.join(wanted.texts)}]; received {', '.join(names)}."
@@ -71,14 +81,21 @@ def _table(where: str, root: Path, rows: dict, lines: list[int], word: str, data
     ]
     splits = [None] * n
     if data.split:
-        splits, odd = tables.splits(rows[data.split], lines, word)
+        splits, odd = tables.splits([tables.stripped(c) for c in rows[data.split]], lines, word)
         bad += odd
     if bad:
         raise DataError(listed(f"{where}: {len(bad)} rows cannot be used", bad))
-    labels = tables.labels(rows, data.label) if wanted.labelled else [""] * n
+    labels = [tables.stripped(c) for c in tables.labels(rows, data.label)] if wanted.labelled else [""] * n
+    groups = [tables.stripped(c) for c in tables.groups(rows, data.group, n)]
+    for what, cells in (("label", labels), ("group", groups)):
+        bad = [f"{word} {lines[i]}" for i, c in enumerate(cells) if _halved(json.dumps(c, ensure_ascii=False))]
+        if bad:
+            raise DataError(listed(f"{where}: half of a character (a lone surrogate) stands in the {what}", bad))
+    if bad := [f"{word} {lines[i]}" for i, g in enumerate(groups) if not isinstance(g, str | None)]:
+        raise DataError(listed(f"{where}: a group must be one text", bad))
     inputs = [tuple(map(_joined, cells)) for cells in zip(*(rows[t] for t in texts), strict=True)]
     ids = [f"{word} {line}" for line in lines]
-    return Samples(root, ids, inputs, labels, splits, tables.groups(rows, data.group, n))
+    return Samples(root, ids, inputs, labels, splits, [g or None for g in groups])
 
 
 def _joined(cell) -> str:
@@ -88,7 +105,15 @@ def _joined(cell) -> str:
 
 def _folder(root: Path, data: Data, wanted: Wanted) -> Samples:
     """root/CLASS/**.txt or root/SPLIT/CLASS/**.txt; without labels root/**.txt."""
-    files = sorted(p for p in root.rglob("*.txt") if not any(x.startswith(".") for x in p.relative_to(root).parts))
+    if named := [k for k in ("text", "label", "group", "split") if getattr(data, k)]:
+        raise DataError(
+            f"data.{' and data.'.join(named)} name columns of a table, and {root} is a folder. Leave them out."
+        )
+    files = sorted(
+        p
+        for p in root.rglob("*.txt")
+        if not p.is_dir() and not any(x.startswith(".") for x in p.relative_to(root).parts)
+    )
     top = {p.relative_to(root).parts[0] for p in files}
     splits = {name: SPLIT_FOLDERS[name.lower()] for name in top if name.lower() in SPLIT_FOLDERS}
     if "train" not in splits.values():
@@ -99,16 +124,25 @@ def _folder(root: Path, data: Data, wanted: Wanted) -> Samples:
         parts = relative.parts[:-1]
         split = splits.get(parts[0]) if parts else None
         parts = parts[1:] if split else parts
-        if wanted.labelled and not parts:
+        if wanted.labelled and (not parts or (splits and not split)):
             loose.append(str(relative))
             continue
-        ids.append(relative.as_posix()), inputs.append((tables.decoded(path),))
+        ids.append(relative.as_posix()), inputs.append(_one_file(path))
         labels.append(parts[0] if wanted.labelled else ""), given.append(split)
     if not ids:
         kind = "class folders with texts in them (CLASS/*.txt)" if wanted.labelled else "*.txt files"
         raise DataError(f"{root}: expected {kind}; found {len(loose)} texts outside class folders.")
     ignored = {"not in a class folder": len(loose)} if loose else {}
     return Samples(root, ids, inputs, labels, given, [None] * len(ids), ignored)
+
+
+def _one_file(path: Path) -> tuple[str] | Unread:
+    try:
+        return (tables.decoded(path),)
+    except DataError as e:
+        return Unread(str(e).removeprefix(str(path)).removeprefix(": "))
+    except OSError as e:
+        return Unread(f"cannot be read: {e.strerror}")
 
 
 def _squad(path: Path, data: Data, wanted: Wanted) -> Samples:
@@ -121,6 +155,8 @@ def _squad(path: Path, data: Data, wanted: Wanted) -> Samples:
             for p, paragraph in enumerate(article["paragraphs"])
             for qa in paragraph["qas"]
         ]
+        if not all(isinstance(x, str) for row in rows for x in row[1:3]):
+            raise TypeError("a question or context is no text")
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise DataError(f"{path}: not in SQuAD's form (data, paragraphs, qas, answers): {e!r}.") from e
     if len(wanted.texts) != 2:
@@ -136,9 +172,15 @@ def _answers(answers) -> dict:
 
 def _saved_parts(root: Path) -> list[tuple[str | None, Path]]:
     """(split, folder) of a dataset that Hugging Face's `save_to_disk` wrote, read here without that package."""
-    if (root / "dataset_dict.json").is_file():
-        names = tables.decoded(root / "dataset_dict.json")
-        return [(SPLIT_FOLDERS.get(s.lower()), root / s) for s in json.loads(names)["splits"] if (root / s).is_dir()]
+    if (listing := root / "dataset_dict.json").is_file():
+        try:
+            names = json.loads(tables.decoded(listing))["splits"]
+            found = [(SPLIT_FOLDERS.get(s.lower()), root / s) for s in names if (root / s).is_dir()]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise DataError(f"{listing}: not as Hugging Face's save_to_disk writes it: {e!r}.") from e
+        if not found:
+            raise DataError(f"{listing}: none of the splits that it names has a folder beside it.")
+        return found
     return [(None, root)] if (root / "state.json").is_file() and (root / "dataset_info.json").is_file() else []
 
 
@@ -153,13 +195,19 @@ def _arrow(folder: Path, split: str | None, data: Data, wanted: Wanted) -> Sampl
         features = json.loads((folder / "dataset_info.json").read_bytes()).get("features") or {}
     except (OSError, ValueError, KeyError, pyarrow.ArrowException) as e:
         raise DataError(f"{folder}: not a dataset as Hugging Face's save_to_disk writes it: {e}.") from e
+    if not parts:
+        raise DataError(f"{folder}: not a dataset as Hugging Face's save_to_disk writes it: state.json names no file.")
     table = pyarrow.concat_tables(parts)
-    rows = {name: [tables.cell(v) for v in table[name].to_pylist()] for name in table.column_names}
+    rows, secret = {name: [tables.cell(v) for v in table[name].to_pylist()] for name in table.column_names}, set()
     for name, feature in features.items():
-        inner = feature.get("feature", feature)
+        inner = feature[0] if isinstance(feature, list) and feature else feature
+        inner = inner.get("feature", inner) if isinstance(inner, dict) else inner
         if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and name in rows:
             rows[name] = [_named(cell, inner["names"]) for cell in rows[name]]
+            secret |= {name}
     found = _table(str(folder), folder, rows, list(range(1, table.num_rows + 1)), "row", data, wanted)
+    if wanted.labelled and (data.label or "label") in secret:
+        found = found.keep([label != "" for label in found.labels])
     ids = [f"{split}: {i}" for i in found.ids] if split else found.ids
     return Samples(folder, ids, found.inputs, found.labels, [split or s for s in found.splits], found.groups)
 
@@ -183,40 +231,58 @@ def _tfds(data: Data, wanted: Wanted, offline: bool) -> Samples:
 
     builder = unpacked.prepared(tfds, data.tfds, offline)
     features, label = builder.info.features, data.label or "label"
-    columns = [*_names(data, wanted), *([label] if wanted.labelled else [])]
+    columns = [*_names(data, wanted), *([label] if wanted.labelled else []), *filter(None, (data.group, data.split))]
     if missing := [c for c in columns if c not in features]:
         raise DataError(
             f"data: {data.tfds} has no feature {missing[0]!r}.{nearest(missing[0], features)} It has: {', '.join(features)}. Name features with data.text and data.label."
         )
-    names, parts = getattr(features[label], "names", None) if wanted.labelled else None, []
+    kind = features[label] if wanted.labelled else None
+    names, parts = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None), []
     for split in builder.info.splits:
         examples = list(tfds.as_numpy(builder.as_dataset(split=split)))
-        rows = {
-            name: [tables.cell(getattr(e[name], "tolist", lambda v=e[name]: v)()) for e in examples] for name in columns
-        }
+        rows = {name: [tables.cell(_plain(e[name])) for e in examples] for name in columns}
         if names:
             rows[label] = [_named(cell, names) for cell in rows[label]]
         found = _table(data.tfds, Path(), rows, list(range(1, len(examples) + 1)), "row", data, wanted)
         kept = found.keep([not (names and cell == "") for cell in found.labels])
-        ids = [f"{split}: {i}" for i in kept.ids]
-        parts.append(Samples(Path(), ids, kept.inputs, kept.labels, [SPLIT_FOLDERS.get(split)] * len(ids), kept.groups))
+        ids, stated = [f"{split}: {i}" for i in kept.ids], SPLIT_FOLDERS.get(split)
+        parts.append(Samples(Path(), ids, kept.inputs, kept.labels, [stated or s for s in kept.splits], kept.groups))
     return _join(parts)
+
+
+def _plain(value):
+    """NumPy's values as Python's, bytes as text."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value.decode("utf8", "replace") if isinstance(value, bytes) else value
+
+
+def _halved(text: str) -> bool:
+    """Whether half of a character, a lone surrogate, stands in a text."""
+    return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def fault(texts: tuple[str, ...]) -> str | None:
     """Why a sample cannot be used, or None."""
+    if isinstance(texts, Unread):
+        return texts.why
     if any(not t.strip() for t in texts):
         return "an empty text"
     if any("\0" in t for t in texts):
         return "a NUL character stands in the text"
     if (most := max(map(len, texts))) > MOST_CHARACTERS:
         return f"{most:,} characters; one text has at most {MOST_CHARACTERS:,}"
-    if any("\ud800" <= c <= "\udfff" for t in texts if not t.isascii() for c in t):
+    if any(map(_halved, texts)):
         return "half of a character (a lone surrogate) stands in the text"
     return None
 
 
 def content(texts: tuple[str, ...]) -> str:
     """SHA-256 of what a sample says: upper case and white space aside, so that such copies share a split."""
+    if isinstance(texts, Unread):
+        return ""
     plain = "\0".join(" ".join(t.casefold().split()) for t in texts)
     return hashlib.sha256(plain.encode("utf8", "surrogatepass")).hexdigest()

@@ -133,7 +133,7 @@ def chunks(samples, reader: Reader) -> tuple[Ragged, np.ndarray]:
         for start in range(0, max(len(ids), 1), room):
             rows.append([*tokens.start, *ids[start : start + room], *tokens.end])
             owners.append(n)
-    return Ragged.of(rows), np.array(owners)
+    return Ragged.of(rows), np.array(owners, int)
 
 
 def plain_inputs(ids: Ragged, tokens: Tokens) -> dict[str, Ragged]:
@@ -207,7 +207,7 @@ def _first(ragged, kept):
 def bucket(lengths):
     """Lengths to pad to: at most an eighth longer, so that few different shapes come up."""
     lengths = np.maximum(np.asarray(lengths, np.int64), 1)
-    step = np.maximum(8, np.exp2(np.ceil(np.log2(lengths)) - 3).astype(np.int64))
+    step = np.maximum(4, np.exp2(np.ceil(np.log2(lengths)) - 3).astype(np.int64))
     return -(-lengths // step) * step
 
 
@@ -302,12 +302,30 @@ def arranged(table: Table, tokens: Tokens, numbers: list) -> list:
     return sorted(numbers, key=lambda pair: wide[pair[0]])
 
 
+def rows_at_a_time(n: int) -> int:
+    """Rows a call of a pass over so many: few where there are few, since every call is filled up."""
+    return 32 if n >= 1000 else 8
+
+
 def views(table: Table, tokens: Tokens, numbers: list, batch: int, seed: int, options=None):
     """Batches of the network's inputs as tuples of arrays, in the order of the names, for (row, view) pairs in their
     order. A batch holds rows of one padded length, so that what a row gives does not depend on its neighbours."""
-    read, wide = reading(table, tokens), padded(table, tokens)
-    for _, group in itertools.groupby([row for row, _ in numbers], key=lambda row: wide[row]):
+    wide = padded(table, tokens)
+    for length, group in itertools.groupby([row for row, _ in numbers], key=lambda row: wide[row]):
         rows = list(group)
         for start in range(0, len(rows), batch):
-            x, _, _ = read(np.array(rows[start : start + batch], np.int64))
-            yield tuple(x[name].numpy() for name in sorted(x))
+            yield _arrays(table, tokens, rows[start : start + batch], int(length))
+
+
+def _arrays(table: Table, tokens: Tokens, rows: list[int], wide: int) -> tuple:
+    """As `reading`, in NumPy and without targets: ten times as fast for a few rows."""
+    x = {}
+    for name, ragged in table.inputs.items():
+        ids = name.endswith("token_ids")
+        x[name] = np.full((len(rows), wide), tokens.pad if ids else 0, np.int32)
+        for line, row in zip(x[name], rows, strict=True):
+            line[: len(ragged[row])] = ragged[row]
+        if ids and tokens.masked:
+            lengths = ragged.lengths[rows]
+            x[name.replace("token_ids", "padding_mask")] = (np.arange(wide) < lengths[:, None]).astype(np.int32)
+    return tuple(x[name] for name in sorted(x))

@@ -275,7 +275,10 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
         for store in stores:
             store.refresh()
         missing = _arranged(job, list(dict.fromkeys(k for k in keys if any(k not in s.rows for s in stores))))
-        stream = streams.open_stream(model, None if job.length else "float32" if _views(job.cfg) else "uint8")
+        if job.length:
+            stream = streams.open_stream(model, batch=texts.rows_at_a_time(len(missing)))
+        else:
+            stream = streams.open_stream(model, "float32" if _views(job.cfg) else "uint8")
         kept: list[tuple] = []
         done, measured, began, waited = 0, 0, time.monotonic(), 0.0
         progress.start()

@@ -41,18 +41,20 @@ from tlkeras.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a task on text reads: the usual names of its text columns, and whether each sample needs a label."""
+    """What a task on text reads: the usual names of its text columns, whether each sample needs a label, and whether
+    two texts do as well as one."""
 
     texts: tuple[str, ...]
     labelled: bool = True
+    pairs: bool = False
 
 
 # Name: kind of input, module, and of text the columns that are read.
 TASKS = {
     "image-classification": ("image", "classification", None),
     "image-regression": ("image", "regression", None),
-    "text-classification": ("text", "classification", Wanted(("text",))),
-    "text-regression": ("text", "regression", Wanted(("text",))),
+    "text-classification": ("text", "classification", Wanted(("text",), pairs=True)),
+    "text-regression": ("text", "regression", Wanted(("text",), pairs=True)),
     "token-classification": ("text", "token_classification", Wanted(("text",))),
     "question-answering": ("text", "question_answering", Wanted(("question", "context"))),
     "seq2seq": ("text", "seq2seq", Wanted(("text",))),

@@ -76,9 +76,9 @@ def targets(labels, options: Options, classes=None):
 
 
 def _text(label) -> str:
-    if isinstance(label, list):
+    if isinstance(label, list | dict):
         raise DataError(
-            "Classification reads one text per label; these labels are lists. Name one column with data.label; several classes are written in one cell as 'a|b', with task.multi_label."
+            f"Classification reads one text per label; these labels are {'lists' if isinstance(label, list) else 'records'}. Name one column with data.label; several classes are written in one cell as 'a|b', with task.multi_label."
         )
     return label
 

@@ -77,8 +77,8 @@ def encode(samples, rows, reader, stride: int = 128):
     ids, segments, goals, owners, spans = [], [], [], [], []
     for n, (_, context) in enumerate(samples):
         pieces, places = _context(context, reader)
-        head = [*tokens.start, *questions[n][:MOST_QUESTION], *tokens.middle]
-        room = max(tokens.length - len(head) - len(tokens.end), 1)
+        head = [*tokens.start, *questions[n][: most_question(tokens)], *tokens.middle]
+        room = tokens.length - len(head) - len(tokens.end)
         step = max(room - stride, room // 2, 1)
         for first in range(0, max(len(pieces) - room, 0) + step, step):
             part = pieces[first : first + room]
@@ -98,6 +98,12 @@ def encode(samples, rows, reader, stride: int = 128):
     return inputs, np.array(goals, np.float32).reshape(-1, 2), np.array(owners, int), spans
 
 
+def most_question(tokens) -> int:
+    """Tokens of a question that are read: no more than half of what the network takes."""
+    free = tokens.length - len(tokens.start) - len(tokens.middle) - len(tokens.end)
+    return min(MOST_QUESTION, free // 2)
+
+
 def _context(context: str, reader) -> tuple[list[int], list[tuple[int, int]]]:
     """The tokens of a context and the place of each one's word. Words are cut where the tokenizers themselves cut,
     but SentencePiece: it knows no border but blanks."""
@@ -115,7 +121,9 @@ def _goal(row: dict, places, offset: int) -> tuple[int, int]:
     """The first answer's tokens in a window, or the first token of all where it is not whole inside."""
     if not row["text"]:
         return 0, 0
-    begin, end = row["answer_start"][0], row["answer_start"][0] + len(row["text"][0])
+    text, begin = row["text"][0], row["answer_start"][0]
+    end = begin + len(text.rstrip())
+    begin += len(text) - len(text.lstrip())
     inside = [i for i, (b, e) in enumerate(places) if b < end and e > begin]
     whole = inside and places[inside[0]][0] <= begin and places[inside[-1]][1] >= end
     return (offset + inside[0], offset + inside[-1]) if whole else (0, 0)

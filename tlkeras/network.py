@@ -193,7 +193,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         lora.enable(cut, list(chosen), asked)
     known = record.sources.get(weights_name or "")
     about = {
-        "catalogued": backbones.catalogue().get(record.name) is record,
+        "catalogued": record.name in backbones.catalogue() and "preset" not in record.sources,
         "name": record.name,
         "family": record.family,
         "kind": record.kind,
@@ -221,7 +221,7 @@ def _of_run(folder: Path) -> Backbone:
     record = _recorded(about)
     pixels = None if record.kind == "text" else Pixels(**{k: _tuple(v) for k, v in about["input"].items()})
     sources = {"run": Source(f"run:{folder}", about["licence"])}
-    return replace(record, name=run.name, build=trained, pixels=pixels, sources=sources)
+    return replace(record, build=trained, pixels=pixels, sources=sources)
 
 
 def _tuple(value):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tlkeras.data.samples import SPLIT_FOLDERS
 from tlkeras.errors import DataError, listed, nearest
 
-MOST_CELL = 2**31 - 1
+MOST_CELL = {True: 131_072, False: 10_000_000}  # characters of a name or number, and of a text
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -23,8 +23,8 @@ def columns(path: Path, strip: bool = True) -> tuple[dict[str, list], list[int]]
     if not path.is_file():
         raise absent(path)
     try:
-        read = {".parquet": _parquet, ".jsonl": _jsonl}.get(path.suffix.lower(), _csv)
-        rows, lines = read(path)
+        read = {".parquet": _parquet, ".jsonl": _jsonl}.get(path.suffix.lower())
+        rows, lines = read(path) if read else _csv(path, MOST_CELL[strip])
     except OSError as e:
         raise DataError(f"{path}: the table cannot be read: {e.strerror or e}.") from e
     return ({name: [stripped(c) for c in cells] for name, cells in rows.items()} if strip else rows), lines
@@ -35,11 +35,11 @@ def stripped(cell):
     return cell.strip() if isinstance(cell, str) else [stripped(c) for c in cell] if isinstance(cell, list) else cell
 
 
-def _csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+def _csv(path: Path, most: int) -> tuple[dict[str, list[str]], list[int]]:
     """Columns of texts and the line number of each row; nothing is guessed, nothing converted."""
     text = decoded(path)
-    # Python's own limit is a field of 131,072 characters; a text may be longer.
-    before = csv.field_size_limit(MOST_CELL)
+    # A limit of the whole process, so it is put back.
+    before = csv.field_size_limit(most)
     try:
         return _csv_rows(path, text)
     finally:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from tlkeras.backbones import Tokens
+from tlkeras.data import pipeline
 from tlkeras.data.pipeline import batches, mapped, steady
 from tlkeras.data.ragged import Ragged
 
 CHUNK = 1000  # texts that are tokenised at a time
+LONG_WORD = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,13 @@ class Reader:
         """The tokens of each text, without special ones."""
         import tensorflow as tf
 
-        parts = []
-        for start in range(0, len(texts), CHUNK):
-            found = self._tokenise(tf.constant([t.encode() for t in texts[start : start + CHUNK]]))
-            parts.append(Ragged(found.values.numpy().astype("int32"), found.row_splits.numpy()))
-        out = parts[0] if parts else Ragged.of([])
-        for part in parts[1:]:
-            out = out.join(part)
-        return out
+        rows: list[np.ndarray] = [np.zeros(0, np.int32)] * len(texts)
+        for some in _calls(texts):
+            found = self._tokenise(tf.constant([texts[i].encode() for i in some]))
+            part = Ragged(found.values.numpy().astype("int32"), found.row_splits.numpy())
+            for i, row in zip(some, part.rows(), strict=True):
+                rows[i] = row
+        return Ragged.of(rows)
 
     @functools.cached_property
     def _tokenise(self):
@@ -112,6 +113,15 @@ class Reader:
 
         spec = tf.TensorSpec([None], tf.string)
         return tf.function(self.tokenizer.tokenize, input_signature=[spec], autograph=False)
+
+
+def _calls(texts: list[str]):
+    """Numbers of the texts that are tokenised by one call: those with a long word by themselves, since byte pairs are
+    merged in all words of a call until the longest is done."""
+    words = [max(map(len, t.split()), default=0) for t in texts]
+    usual = [i for i, n in enumerate(words) if n <= LONG_WORD]
+    yield from (usual[start : start + CHUNK] for start in range(0, len(usual), CHUNK))
+    yield from ([i] for i, n in enumerate(words) if n > LONG_WORD)
 
 
 def encode(samples, targets, reader: Reader):
@@ -287,9 +297,7 @@ def held_out(table: Table, tokens: Tokens, batch: int, change=None):
     import tensorflow as tf
 
     read = reading(table, tokens)
-    units = table.lengths.reshape(-1, table.together).max(1)
-    order = np.argsort(units, kind="stable")[:, None] * table.together + np.arange(table.together)
-    rows = tf.data.Dataset.from_tensor_slices(order.ravel()).batch(max(batch // table.together, 1) * table.together)
+    rows = pipeline.in_turn(table, batch)
     if change is not None:
         keyed = rows.enumerate()
         return steady(mapped(keyed, lambda k, r: change(*read(r), tf.stack([tf.constant(0, tf.int64), k]))))

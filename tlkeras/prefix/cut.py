@@ -63,6 +63,7 @@ def cuts(network, phase_plans: list) -> list[Cut]:
         plans.apply(network, plan)
         roots = {id(layer) for row in plan.blocks if row.trained for layer in network.blocks[row.block] if _acts(layer)}
         held = _below(nodes, roots)
+        _lift(nodes, held, inputs)
         tensors = _cheapest(nodes, held, inputs, outputs)
         kept = any(nodes[n].operation.weights for n in held if hasattr(nodes[n].operation, "weights"))
         ends = tensors if len(tensors) > 1 else tensors[0]
@@ -76,7 +77,7 @@ def graph(model):
     """A functional model's graph on new inputs: (inputs, nodes in an order of execution, outputs)."""
     import keras
 
-    names = [x.name for x in model.inputs] if isinstance(model.input, dict) else [None]
+    names = [x.name if isinstance(model.input, dict) else None for x in model.inputs]
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=n) for x, n in zip(model.inputs, names, strict=True)]
     nodes: list[_Node] = []
     numbers = {id(x): f"input{i}" for i, x in enumerate(inputs)}
@@ -130,6 +131,22 @@ def _below(nodes: list[_Node], roots: set) -> set:
         else:
             held.add(n)
     return held
+
+
+def _lift(nodes: list[_Node], held: set, inputs) -> None:
+    """Moves what is made of the inputs alone, without weights, above the cut where nothing below needs it. What follows
+    from a mask must follow from the mask of the batch: stored with a text, it would end where the text did."""
+    plain, made = set(), set(map(id, inputs))
+    for n, node in enumerate(nodes):
+        if not getattr(node.operation, "weights", ()) and all(id(x) in made for x in node.inputs):
+            plain.add(n)
+            made.update(map(id, node.outputs))
+    while True:
+        needed = {id(x) for n in held for x in nodes[n].inputs}
+        loose = {n for n in plain & held if not any(id(x) in needed for x in nodes[n].outputs)}
+        if not loose:
+            return
+        held -= loose
 
 
 def crossing(nodes, held, inputs, outputs) -> list:

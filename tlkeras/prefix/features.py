@@ -89,7 +89,7 @@ class Features:
         import tensorflow as tf
 
         rows, one = tf.constant(self.val), self._batch(table, contract)
-        order = tf.data.Dataset.range(len(table)).batch(batch)
+        order = pipeline.in_turn(table, batch)
         return pipeline.steady(order.map(lambda i: one(tf.gather(rows, i), i)))
 
     def _batch(self, table, contract):

@@ -4,6 +4,8 @@ gradient (Chen et al. 2016, arXiv:1604.06174). Memory against a second forward p
 Keras' own RematScope does not run in TensorFlow graphs (3.15), so TensorFlow's recompute_grad is used, stage by stage.
 """
 
+from functools import partial
+
 from tlkeras.prefix.cut import crossing, graph
 
 
@@ -23,10 +25,8 @@ def rematerialised(suffix, network):
         def call(self, x, training=None):
             for stage, again in stages:
                 if again and training:
-                    flat = keras.tree.flatten(x)
-                    x = tf.recompute_grad(lambda *v, stage=stage: stage(v if len(v) > 1 else v[0], training=True))(
-                        *flat
-                    )
+                    run = tf.recompute_grad(partial(_packed, stage))
+                    x = run(*keras.tree.flatten(x))
                 else:
                     x = stage(x, training=training)
             return x
@@ -34,11 +34,18 @@ def rematerialised(suffix, network):
     return Rematerialised()
 
 
+def _packed(stage, *flat):
+    import keras
+
+    return stage(keras.tree.pack_sequence_as(stage.input, flat), training=True)
+
+
 def _stages(suffix, network) -> list:
     """Models that one after the other are `suffix`, sharing its weights."""
     import keras
 
     inputs, nodes, outputs = graph(suffix)
+    given = keras.tree.pack_sequence_as(suffix.input, inputs)  # the first stage takes what the suffix takes
     maker = {id(x): n for n, node in enumerate(nodes) for x in node.outputs}
     done: set[int] = set()
     ends, made = inputs, []
@@ -56,7 +63,10 @@ def _stages(suffix, network) -> list:
             continue
         done |= added
         following = crossing(nodes, done, inputs, outputs)
-        made.append(keras.Model(_one(ends), _one(following)))
+        # What is only handed on: Keras does not find an input among the outputs when it copies a graph from its middle.
+        through = set(map(id, ends))
+        out = [keras.layers.Identity()(x) if id(x) in through else x for x in following]
+        made.append(keras.Model(_one(ends) if made else given, _one(out)))
         ends = following
     return made
 

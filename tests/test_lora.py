@@ -325,6 +325,20 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_interrupted(tmp
     assert run.adapters.read_bytes() == adapters
 
 
+def test_mixed_precision_merges_in_float32(tmp_path, topics, tiny_bert, build):
+    from safetensors.numpy import load_file
+
+    from tlkeras.evaluation import open_trained
+
+    path = write_config(tmp_path, topics, tiny_bert, {"rank": 2, "alpha": 6.0}, [{**ALL, "epochs": 1}])
+    run = tlkeras.train(path, tmp_path / "run", ["train.precision=mixed_bfloat16"], quiet=True)
+    found, before = load_file(run.adapters), {v.path: v.numpy() for v in build(tiny_bert).model.weights}
+    after = {v.path: v.numpy() for v in open_trained(run.folder, precision="float32").network.model.weights}
+    for path in (p.removesuffix("lora_kernel_a") for p in found if p.endswith("_a")):
+        want = before[f"{path}kernel"] + 3.0 * found[f"{path}lora_kernel_a"] @ found[f"{path}lora_kernel_b"]
+        np.testing.assert_allclose(after[f"{path}kernel"], want, rtol=1e-6, atol=1e-7)
+
+
 def test_a_run_with_adapters_is_a_backbone_with_them_merged(trained, tmp_path, topics):
     """Without LoRA, and with new adapters."""
     run = trained[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import configure, data, device, lora, network, tasks
+from tlkeras import configure, data, device, network, tasks
 from tlkeras.config import Config, Data
 from tlkeras.data import pipeline, texts
 from tlkeras.errors import DataError, ModelError, UsageError
@@ -48,12 +48,7 @@ def open_trained(folder, precision: str | None = None, sets=()) -> Trained:
     _, hardware = device.choose(cfg.train.device, cfg.train.precision)
     precision = precision or hardware
     about, answer = read_json(run.backbone), manifest["answer"]
-    net = network.rebuild(cfg, answer, about, run.model, precision, run.tokenizer)
-    if cfg.backbone.lora:
-        plain = cfg.model_copy(update={"backbone": cfg.backbone.model_copy(update={"lora": None})})
-        merged = network.rebuild(plain, answer, about, None, precision, run.tokenizer)
-        lora.merge(net.model, merged.model)
-        net = merged
+    net = network.rebuild(network.plain(cfg), answer, about, run.model, precision, run.tokenizer)
     return Trained(run, cfg, tasks.get(cfg.task_name), tasks.options_of(cfg), manifest["answer"], net)
 
 

@@ -4,20 +4,30 @@
 
 import fnmatch
 
+import numpy as np
+
+from tlkeras.blocks import HEAD, select
 from tlkeras.errors import PlanError, nearest
 
 
-def enable(blocks: dict[str, tuple], chosen: list[str], options) -> None:
-    """Puts adapters on the layers inside the chosen blocks whose names match `options.layers`.
+def enable(blocks: dict[str, tuple], options) -> frozenset[str]:
+    """Puts adapters on the layers whose names match `options.layers`, inside the blocks that `options.blocks` name;
+    returns these blocks, of which nothing else is to move.
 
     Args:
-        options: the record of backbone.lora: rank, alpha, dropout, layers.
+        options: the record of backbone.lora: rank, alpha, dropout, blocks, layers.
 
     Raises:
-        PlanError: when no layer matches, with the names that could.
+        PlanError: when a pattern names no block, or no layer matches, with the names that could.
     """
     import keras
 
+    body = [b for b in blocks if b != HEAD]
+    if strange := [p for p in options.blocks if not select(p, body)]:
+        raise PlanError(
+            f"backbone.lora.blocks: there is no block {', '.join(strange)}.{nearest(strange[0], body)} There are: {' '.join(body)}."
+        )
+    chosen = list(dict.fromkeys(b for pattern in options.blocks for b in select(pattern, body)))
     made, names = 0, set()
     for block in chosen:
         for layer in blocks[block]:
@@ -36,6 +46,7 @@ def enable(blocks: dict[str, tuple], chosen: list[str], options) -> None:
         raise PlanError(
             f"backbone.lora.layers: no layer of {', '.join(chosen)} is called {asked}.{nearest(options.layers[0], names)} There are: {', '.join(sorted(names))}."
         )
+    return frozenset(chosen)
 
 
 def _drop(layer, rate: float) -> None:
@@ -43,14 +54,17 @@ def _drop(layer, rate: float) -> None:
     import keras
     from keras import ops
 
-    seeds = keras.random.SeedGenerator(0)
+    # A part of the layer, so that checkpoints hold it and a resumed run draws on.
+    layer._tracker.unlock()
+    layer.lora_seeds = keras.random.SeedGenerator()
+    layer._tracker.lock()
     dense = isinstance(layer, keras.layers.Dense)
 
     class Dropped(type(layer)):  # type: ignore[misc]
         def call(self, inputs, training=None):
             if not training:
                 return super().call(inputs)
-            part = keras.random.dropout(inputs, rate, seed=seeds)
+            part = keras.random.dropout(inputs, rate, seed=self.lora_seeds)
             change = (self.lora_alpha / self.lora_rank) * ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
             apply = ops.matmul if dense else lambda x, kernel: ops.einsum(self.equation, x, kernel)
             x = apply(inputs, self._kernel) + apply(part, ops.cast(change, inputs.dtype))
@@ -61,13 +75,8 @@ def _drop(layer, rate: float) -> None:
     layer.__class__ = Dropped
 
 
-def adapted(layer) -> bool:
-    """Whether a layer, or one inside it, has an adapter."""
-    return any(getattr(inner, "lora_enabled", False) for inner in layer._flatten_layers())
-
-
 def hold(layer) -> None:
-    """Freezes everything of a trained layer but its adapters. Keras' `trainable = True` wakes the kernels up again."""
+    """Freezes everything of a trained layer but its adapters, where it has any. Keras' `trainable = True` wakes the kernels up again."""
     for variable in layer.weights:
         variable.trainable = _is_adapter(variable)
 
@@ -93,5 +102,7 @@ def merge(source, target) -> None:
         for variable in own:
             value = values[variable.name]
             if getattr(old, "lora_enabled", False) and value is old._kernel:
-                value = old.kernel
+                # In float32: `old.kernel` is in the precision of the steps.
+                thin = np.matmul(old.lora_kernel_a.numpy(), old.lora_kernel_b.numpy())
+                value = value.numpy() + old.lora_alpha / old.lora_rank * thin
             variable.assign(value)

@@ -20,7 +20,7 @@ class Network:
     """A model from uint8-valued pixels (B, height, width, 3), or a dict of int32 tokens (B, length), to raw outputs,
     and its layers by block, input side first, the head last. `input` is the contract (Pixels or Tokens), `reader` turns texts into rows
     (None for images), `base` is the backbone as its source built it. `backbone` is what `rebuild` needs to make it
-    again without weights."""
+    again without weights, `adapted` are the blocks that learn by adapters alone."""
 
     model: Any
     blocks: dict[str, tuple]
@@ -28,6 +28,7 @@ class Network:
     backbone: dict
     reader: Any = None
     base: Any = None
+    adapted: frozenset[str] = frozenset()
 
     @property
     def takes(self) -> str:
@@ -117,6 +118,11 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
         return _assemble(config, answer, record, base, pixels, wanted)
 
 
+def plain(config):
+    """The config of a network without adapters, as a finished run has it: they are added to its kernels."""
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"lora": None})})
+
+
 def _limited(config, tokens: Tokens) -> Tokens:
     """The contract with the length that the config asks for.
 
@@ -188,9 +194,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
     cut[HEAD] = tuple(x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer))
-    if asked := config.backbone.lora:
-        chosen = dict.fromkeys(b for pattern in asked.blocks for b in blocks.select(pattern, list(cut)) if b != HEAD)
-        lora.enable(cut, list(chosen), asked)
+    adapted = lora.enable(cut, config.backbone.lora) if config.backbone.lora else frozenset()
     known = record.sources.get(weights_name or "")
     about = {
         "catalogued": record.name in backbones.catalogue() and "preset" not in record.sources,
@@ -203,7 +207,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         "hub": keras_hub.configured(base),
         "input": vars(contract),
     }
-    return Network(model, cut, contract, about, reader, base)
+    return Network(model, cut, contract, about, reader, base, adapted)
 
 
 def _of_run(folder: Path) -> Backbone:
@@ -216,7 +220,7 @@ def _of_run(folder: Path) -> Backbone:
 
         cfg, _ = configure.load(run.config)
         answer, file = read_json(run.manifest)["answer"], run.model if weights else None
-        return rebuild(cfg, answer, about, file, folder=run.tokenizer).base
+        return rebuild(plain(cfg), answer, about, file, folder=run.tokenizer).base
 
     record = _recorded(about)
     pixels = None if record.kind == "text" else Pixels(**{k: _tuple(v) for k, v in about["input"].items()})

@@ -92,13 +92,12 @@ def apply(network: Network, plan: PhasePlan) -> None:
     """
     import keras
 
-    adapted = {block for block, layers in network.blocks.items() if any(map(lora.adapted, layers))}
     # The parent stays True: with a parent set to False its children report True and nothing trains.
     network.model.trainable = True
     for row in plan.blocks:
         for layer in network.blocks[row.block]:
             layer.trainable = row.trained
-            if row.trained and row.block in adapted:
+            if row.trained and row.block in network.adapted:
                 lora.hold(layer)
             for inner in layer._flatten_layers():
                 # Calling a backbone with training=False does not hold BatchNorm's statistics under fit; only the
@@ -145,7 +144,7 @@ def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1
             settings["weight_decay"] = phase.weight_decay
         if phase.optimizer == "sgd":
             settings |= {"momentum": 0.9, "nesterov": True}
-        one = (fused.of(type(one)) or type(one)).from_config(settings)
+        one = (fused.of(type(one)) or type(one)).from_config(settings)  # type: ignore[arg-type]
         peak, warmup = phase.learning_rate * factor, round(phase.warmup * steps)
         one.learning_rate = schedule(phase.schedule, peak, steps, warmup, accumulate)
         one.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embedding"])

@@ -119,7 +119,12 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
 
     # ------------------------------------------------------------------ result
     # A model over the same layers that was never compiled: what is saved is the network alone.
-    plain = keras.Model(net.model.inputs, net.model.outputs, name=net.model.name)
+    done = net.model
+    if cfg.backbone.lora:
+        merged = network.rebuild(network.plain(cfg), answer, net.backbone, None, precision, run.tokenizer)
+        lora.merge(done, merged.model)
+        done = merged.model
+    plain = keras.Model(done.inputs, done.outputs, name=done.name)
     with replacing(run.model) as temporary:
         plain.save(temporary)
     if cfg.backbone.lora:

@@ -34,7 +34,9 @@ def terms(texts: list[str]):
 def questions(texts: list[str], rng: random.Random):
     asked = {}
     for text in texts:
-        if found := re.fullmatch(r"(?:an? |the )?([\w' +/-]{4,40}?) for (?:the )?([\w' +/.-]{3,40}?)(?: \(.*)?", text, re.I):
+        if found := re.fullmatch(
+            r"(?:an? |the )?([\w' +/-]{4,40}?) for (?:the )?([\w' +/.-]{3,40}?)(?: \(.*)?", text, re.I
+        ):
             asked.setdefault(found[1].lower(), []).append((text, found[1], found[2]))
     for n, (thing, rows) in enumerate(sorted(asked.items())):
         text, name, answer = rows[0]
@@ -42,7 +44,11 @@ def questions(texts: list[str], rng: random.Random):
         lines = rng.sample([text, *others], 3)
         context = ". ".join(lines) + "."
         start = context.index(text) + text.rindex(answer)
-        qa = {"id": str(n), "question": f"What is the {name} for?", "answers": [{"text": answer, "answer_start": start}]}
+        qa = {
+            "id": str(n),
+            "question": f"What is the {name} for?",
+            "answers": [{"text": answer, "answer_start": start}],
+        }
         yield {"context": context, "qas": [qa]}
 
 
@@ -58,7 +64,9 @@ def main() -> None:
     paragraphs = list(questions(texts, rng))
     data = {"version": "1", "data": [{"title": "packages", "paragraphs": paragraphs}]}
     (HERE / "questions.json").write_text(json.dumps(data, ensure_ascii=False, indent=0) + "\n", "utf8")
-    print(f"{len(lines)} texts with {sum(t != 'O' for r in named for t in r['label'])} terms, {len(paragraphs)} questions")
+    print(
+        f"{len(lines)} texts with {sum(t != 'O' for r in named for t in r['label'])} terms, {len(paragraphs)} questions"
+    )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@ def _sequence(backbone):
     """The model of the tokens' states alone, the decoder's of a pair: nothing pooled."""
     import keras
 
+    for layer in backbone._flatten_layers():
+        # Llama's layers ask themselves for this name, which is not theirs, when they are saved (keras-hub 0.32).
+        if hasattr(layer, "rope_position_scaling_factor") and not hasattr(layer, "rope_scaling_factor"):
+            layer.rope_scaling_factor = layer.rope_position_scaling_factor
     outputs = backbone.output
     if not isinstance(outputs, dict):
         return backbone

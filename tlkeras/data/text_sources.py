@@ -3,7 +3,8 @@ Datasets; and what is wrong with those that cannot be used."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlkeras.config import Data
@@ -105,13 +106,10 @@ def _joined(cell) -> str:
 
 def _folder(root: Path, data: Data, wanted: Wanted) -> Samples:
     """root/CLASS/**.txt or root/SPLIT/CLASS/**.txt; without labels root/**.txt."""
-    if named := [k for k in ("text", "label", "group", "split") if getattr(data, k)]:
-        raise DataError(
-            f"data.{' and data.'.join(named)} name columns of a table, and {root} is a folder. Leave them out."
-        )
+    _no_columns(data)
     files = sorted(
         p
-        for p in root.rglob("*.txt")
+        for p in root.rglob("*.[tT][xX][tT]")
         if not p.is_dir() and not any(x.startswith(".") for x in p.relative_to(root).parts)
     )
     top = {p.relative_to(root).parts[0] for p in files}
@@ -136,6 +134,14 @@ def _folder(root: Path, data: Data, wanted: Wanted) -> Samples:
     return Samples(root, ids, inputs, labels, given, [None] * len(ids), ignored)
 
 
+def _no_columns(data: Data) -> None:
+    """Passed over in silence, a group would sit on both sides of a split."""
+    if named := [k for k in ("text", "label", "group", "split") if getattr(data, k)]:
+        raise DataError(
+            f"data.{' and data.'.join(named)} name columns of a table, and {data.path} is none. Leave them out."
+        )
+
+
 def _one_file(path: Path) -> tuple[str] | Unread:
     try:
         return (tables.decoded(path),)
@@ -147,6 +153,7 @@ def _one_file(path: Path) -> tuple[str] | Unread:
 
 def _squad(path: Path, data: Data, wanted: Wanted) -> Samples:
     """SQuAD's JSON: data > paragraphs > qas; a paragraph's questions are one group."""
+    _no_columns(data)
     try:
         articles = json.loads(tables.decoded(path))["data"]
         rows = [
@@ -157,7 +164,9 @@ def _squad(path: Path, data: Data, wanted: Wanted) -> Samples:
         ]
         if not all(isinstance(x, str) for row in rows for x in row[1:3]):
             raise TypeError("a question or context is no text")
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        if any(map(_halved, (row[0] for row in rows))):
+            raise ValueError("half of a character (a lone surrogate) stands in an id")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise DataError(f"{path}: not in SQuAD's form (data, paragraphs, qas, answers): {e!r}.") from e
     if len(wanted.texts) != 2:
         raise DataError(f"{path}: SQuAD's form holds questions and contexts, which the task question-answering reads.")
@@ -207,9 +216,17 @@ def _arrow(folder: Path, split: str | None, data: Data, wanted: Wanted) -> Sampl
             secret |= {name}
     found = _table(str(folder), folder, rows, list(range(1, table.num_rows + 1)), "row", data, wanted)
     if wanted.labelled and (data.label or "label") in secret:
-        found = found.keep([label != "" for label in found.labels])
+        found = _known(found)
     ids = [f"{split}: {i}" for i in found.ids] if split else found.ids
-    return Samples(folder, ids, found.inputs, found.labels, [split or s for s in found.splits], found.groups)
+    stated = [split or s for s in found.splits]
+    return Samples(folder, ids, found.inputs, found.labels, stated, found.groups, found.ignored)
+
+
+def _known(samples: Samples) -> Samples:
+    """The samples whose label is not kept secret, as test sets that are published have it."""
+    kept = samples.keep([label != "" for label in samples.labels])
+    secret = len(samples) - len(kept)
+    return replace(kept, ignored={"without a label": secret} if secret else {})
 
 
 def _named(cell, names: list[str]):
@@ -221,7 +238,10 @@ def _named(cell, names: list[str]):
 
 def _join(parts: list[Samples]) -> Samples:
     lists = ([v for p in parts for v in getattr(p, f)] for f in ("ids", "inputs", "labels", "splits", "groups"))
-    return Samples(parts[0].root, *lists)
+    ignored: Counter[str] = Counter()
+    for p in parts:
+        ignored.update(p.ignored)
+    return Samples(parts[0].root, *lists, dict(ignored))
 
 
 def _tfds(data: Data, wanted: Wanted, offline: bool) -> Samples:
@@ -244,9 +264,13 @@ def _tfds(data: Data, wanted: Wanted, offline: bool) -> Samples:
         if names:
             rows[label] = [_named(cell, names) for cell in rows[label]]
         found = _table(data.tfds, Path(), rows, list(range(1, len(examples) + 1)), "row", data, wanted)
-        kept = found.keep([not (names and cell == "") for cell in found.labels])
+        kept = _known(found) if names else found
         ids, stated = [f"{split}: {i}" for i in kept.ids], SPLIT_FOLDERS.get(split)
-        parts.append(Samples(Path(), ids, kept.inputs, kept.labels, [stated or s for s in kept.splits], kept.groups))
+        parts.append(
+            Samples(
+                Path(), ids, kept.inputs, kept.labels, [stated or s for s in kept.splits], kept.groups, kept.ignored
+            )
+        )
     return _join(parts)
 
 

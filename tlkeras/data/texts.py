@@ -7,6 +7,7 @@ take another path outside of a graph.
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ from tlkeras.data.pipeline import batches, mapped, steady
 from tlkeras.data.ragged import Ragged
 
 CHUNK = 1000  # texts that are tokenised at a time
-LONG_WORD = 100  # characters
+# What tokenizers take apart no further: ideographs between their marks are shorter.
+LONG_WORD = re.compile(r"\w{100}|[^\w\s]{100}")
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,10 @@ class Reader:
 def _calls(texts: list[str]):
     """Numbers of the texts that are tokenised by one call: those with a long word by themselves, since byte pairs are
     merged in all words of a call until the longest is done."""
-    words = [max(map(len, t.split()), default=0) for t in texts]
-    usual = [i for i, n in enumerate(words) if n <= LONG_WORD]
+    long = [LONG_WORD.search(t) is not None for t in texts]
+    usual = [i for i, alone in enumerate(long) if not alone]
     yield from (usual[start : start + CHUNK] for start in range(0, len(usual), CHUNK))
-    yield from ([i] for i, n in enumerate(words) if n > LONG_WORD)
+    yield from ([i] for i, alone in enumerate(long) if alone)
 
 
 def encode(samples, targets, reader: Reader):

@@ -35,6 +35,9 @@ def targets(labels, options: Options, classes=None):
     Raises:
         DataError: for empty tags, or tags not among `classes`.
     """
+    cells = [c for label in labels for c in (label if isinstance(label, list) else [label])]
+    if odd := next((c for c in cells if not isinstance(c, str)), None):
+        raise DataError(f"Tags are a list of texts, or a text with blanks between them; received {str(odd)[:60]}.")
     tags = [label if isinstance(label, list) else str(label).split() for label in labels]
     if empty := [i + 1 for i, row in enumerate(tags) if not row or "" in row]:
         raise DataError(

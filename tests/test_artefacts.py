@@ -13,6 +13,7 @@ import pytest
 
 import tlkeras
 from tlkeras import artefacts, errors
+from tlkeras import run as runs
 from tlkeras.artefacts import bench, metadata, saved_model, tflite
 from tlkeras.evaluation import open_trained
 from tlkeras.progress import Progress
@@ -97,6 +98,7 @@ def test_tflite_takes_uint8_pixels_and_carries_labels_and_contract(run, form):
     assert files["labels.txt"].decode().split() == ["blue", "green", "red"]
     assert contract["input"] == {
         "size": [32, 32],
+        "kind": "image",
         "dtype": "uint8",
         "channels": "RGB",
         "crop": None,
@@ -121,9 +123,10 @@ def test_an_artefact_with_other_weights_does_not_pass_the_gate(run, tmp_path):
         kept = weight.numpy()
         weight.assign(kept * change)
         saved_model.write(trained, artefacts.contract(trained, "saved_model"), tmp_path / name)
+        runs.write_json(tmp_path / name / "contract.json", artefacts.contract(trained, "saved_model"))
         weight.assign(kept)
         with pytest.raises(errors.GateError, match=says):
-            proof.hold("saved_model", tmp_path / name, 1.0)
+            proof.hold("saved_model", tmp_path / name, 1.0, artefacts.contract(trained, "saved_model"))
 
 
 def test_a_drop_past_the_tolerance_keeps_nothing_and_exits_5(run, tmp_path):
@@ -134,7 +137,7 @@ def test_a_drop_past_the_tolerance_keeps_nothing_and_exits_5(run, tmp_path):
     weight.assign(-weight.numpy())
     tflite.write(trained, artefacts.contract(trained, "tflite-dynamic"), tmp_path)
     with pytest.raises(errors.GateError, match="a drop of .* is more than the 0.1") as caught:
-        proof.hold("tflite-dynamic", tmp_path, 0.1)
+        proof.hold("tflite-dynamic", tmp_path, 0.1, artefacts.contract(trained, "tflite-dynamic"))
     assert caught.value.exit_code == 5
 
 
@@ -147,7 +150,7 @@ def test_a_file_that_crashes_its_runtime_is_refused_and_takes_nobody_with_it(run
         raw[i] = rng.integers(256)
     (tmp_path / tflite.FILE).write_bytes(raw)
     with pytest.raises(errors.GateError, match="does not run in a fresh process"):
-        proof.hold("tflite", tmp_path, 1.0)
+        proof.hold("tflite", tmp_path, 1.0, {})
 
 
 def test_an_export_that_fails_leaves_no_folder_and_the_others_stand(run, tmp_path):
@@ -184,7 +187,7 @@ def test_check_names_the_operator_that_is_in_the_way(write_config, tmp_path):
 
     odd = type(trained)(trained.run, trained.config, Task, trained.options, trained.answer, network)
     with pytest.raises(errors.GateError, match="Betainc"):
-        _convert(odd, "tflite", None)
+        _convert(odd, artefacts.contract(trained, "tflite"), None)
 
 
 @pytest.mark.parametrize("form", ["saved_model", "tflite-int8"])

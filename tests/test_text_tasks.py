@@ -138,9 +138,7 @@ def test_each_sampler_writes_its_own_way_and_the_same_each_time(trained):
     assert len(set(said.values())) > 1
     again = tlkeras.predict(folder, given=["we like the"], sets=sets, quiet=True)
     assert again[0]["text"] == said["random"]
-    other = tlkeras.predict(
-        folder, given=["we like the"], sets=[*sets, "task.sample_seed=7"], quiet=True
-    )
+    other = tlkeras.predict(folder, given=["we like the"], sets=[*sets, "task.sample_seed=7"], quiet=True)
     assert other[0]["text"] != said["random"]
 
 

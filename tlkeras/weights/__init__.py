@@ -213,7 +213,7 @@ def _load_keras(model, path: Path, shapes: dict[str, tuple]):
 
 
 def _from_directory(backbone: Backbone, folder: Path, source: Source, size):
-    presets.check(folder)
+    presets.check(folder, backbone.kind)
     if source.sha256 and not source.where.startswith("pypi:"):
         files.verify(next(folder / name for name in presets.WEIGHTS if (folder / name).is_file()), source.sha256)
     with files.refused(folder, *presets.failures()):

@@ -66,8 +66,9 @@ def fetch(handle: str, offline: bool = False) -> Path:
     return _kaggle(handle, offline) if handle.startswith(KAGGLE) else _hugging_face(handle, offline)
 
 
-def check(folder: Path):
-    """Checks a model directory before KerasHub reads it: no foreign classes, no pickles, nothing read wrongly.
+def check(folder: Path, kind: str = "image"):
+    """Checks a model directory before KerasHub reads it: no foreign classes, no pickles, nothing read wrongly. `kind` is what
+    the model is to read.
 
     Raises:
         ModelError: with the first finding.
@@ -80,7 +81,7 @@ def check(folder: Path):
     from tlkeras.weights import transformers
 
     config = files.read_config(folder / "config.json")
-    if config.get("model_type") in transformers.TEXT:
+    if kind == "text" and config.get("model_type") in transformers.TEXT:
         return  # checked while it is written anew
     found = [name for name in WEIGHTS if (folder / name).is_file()]
     if not found:

@@ -176,7 +176,7 @@ def child(name: str, network: str, folder: str, out: str, epochs: str) -> None:
 def with_tlkeras(network: str, folder: str, out: Path, epochs: int, began: float) -> dict:
     from tlkeras import training
 
-    config, steps = out.with_suffix(".yaml"), note_steps()
+    config, steps = out.with_suffix(".yaml"), measuring.note_steps()
     asked = {"dropout": rivals.DROPOUT, "batch": rivals.BATCH, "epochs": epochs, "rate": RATE, "val": VAL}
     config.write_text(CONFIG.format(folder=json.dumps(folder), network=network, **asked), encoding="utf8")
     run = training.train(config, out=out, offline=True, quiet=True)
@@ -190,20 +190,6 @@ def with_tlkeras(network: str, folder: str, out: Path, epochs: int, began: float
         "first_step_s": steps[0] - began if steps else times["until_epoch_1_s"],
         "after_s": ended - events[-1]["time"],
     }
-
-
-def note_steps() -> list[float]:
-    """The times at which steps of Keras' fit end from now on; tlkeras has no event for them, and compiling is in the first."""
-    import keras
-
-    ends, known = [], keras.callbacks.CallbackList.on_train_batch_end
-
-    def noted(self, batch, logs=None):
-        ends.append(time.time())
-        return known(self, batch, logs)
-
-    keras.callbacks.CallbackList.on_train_batch_end = noted
-    return ends
 
 
 def floor(network: str, folder: str) -> dict:

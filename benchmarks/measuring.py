@@ -187,3 +187,17 @@ def report(name: str, quick: bool, facts: dict, tables: list[tuple[str, list[dic
 
 def _cell(value) -> str:
     return ("yes" if value else "NO") if isinstance(value, bool) else str(value)
+
+
+def note_steps() -> list[float]:
+    """The times at which steps of Keras' fit end from now on; tlkeras has no event for them, and compiling is in the first."""
+    import keras
+
+    ends, known = [], keras.callbacks.CallbackList.on_train_batch_end
+
+    def noted(self, batch, logs=None):
+        ends.append(time.time())
+        return known(self, batch, logs)
+
+    keras.callbacks.CallbackList.on_train_batch_end = noted
+    return ends

@@ -322,7 +322,7 @@ def import_transformers():
 def with_tlkeras(backbone: str, table: str, setting: str, out: Path, length) -> dict:
     from tlkeras import training
 
-    config, steps = out.with_suffix(".yaml"), note_steps()
+    config, steps = out.with_suffix(".yaml"), measuring.note_steps()
     padding = f", padding: length, length: {length}" if length else ""
     asked = {"dropout": DROPOUT, "batch": BATCH, "epochs": EPOCHS[setting], "rate": RATES[setting]}
     names = {"table": json.dumps(table), "backbone": json.dumps(backbone), "padding": padding, "setting": setting}
@@ -339,20 +339,6 @@ def with_tlkeras(backbone: str, table: str, setting: str, out: Path, length) -> 
     }
 
 
-def note_steps() -> list[float]:
-    """The times at which steps of Keras' fit end from now on; compiling is in the first."""
-    import keras
-
-    ends, known = [], keras.callbacks.CallbackList.on_train_batch_end
-
-    def noted(self, batch, logs=None):
-        ends.append(time.time())
-        return known(self, batch, logs)
-
-    keras.callbacks.CallbackList.on_train_batch_end = noted
-    return ends
-
-
 def fit_hub(folder: str, table: str, setting: str, out: Path) -> dict:
     """After https://keras.io/keras_hub/getting_started/: the classifier of the directory, fitted on strings."""
     import keras
@@ -360,7 +346,7 @@ def fit_hub(folder: str, table: str, setting: str, out: Path) -> dict:
 
     keras.utils.set_random_seed(0)
     texts, names = parts(table)
-    steps, ends = note_steps(), []
+    steps, ends = measuring.note_steps(), []
     preprocessor = keras_hub.models.BertTextClassifierPreprocessor.from_preset(folder, sequence_length=LENGTH)
     classifier = keras_hub.models.BertTextClassifier.from_preset(
         folder, num_classes=len(names), preprocessor=preprocessor, dropout=DROPOUT

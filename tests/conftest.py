@@ -188,47 +188,42 @@ def byte_pairs(lines, size: int = 300) -> tuple[dict, list[str]]:
     return model["vocab"], [" ".join(m) if isinstance(m, list) else m for m in model["merges"]]
 
 
-@pytest.fixture(scope="session")
-def tiny_gpt2(tmp_path_factory):
-    """A Keras preset of a GPT-2 of two layers, with byte pairs learnt from the topics."""
+def write_preset(folder, name: str):
+    """A Keras preset of a small network of keras-hub, with byte pairs learnt from the topics."""
     import keras
     import keras_hub
 
     keras.utils.set_random_seed(0)
     vocabulary, merges = byte_pairs([sentence(t, i) for t in WORDS for i in range(50)])
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=len(vocabulary),
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=32,
-        intermediate_dim=64,
-        max_sequence_length=64,
-        dropout=0.0,
-    )
-    folder = tmp_path_factory.mktemp("preset") / "tiny_gpt2"
+    sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "intermediate_dim": 64, "max_sequence_length": 64}
+    backbone = getattr(keras_hub.models, f"{name}Backbone")(vocabulary_size=len(vocabulary), dropout=0.0, **sizes)
     backbone.save_to_preset(str(folder))
-    keras_hub.tokenizers.GPT2Tokenizer(vocabulary=vocabulary, merges=merges).save_to_preset(str(folder))
+    tokenizer = getattr(keras_hub.tokenizers, f"{name}Tokenizer")
+    tokenizer(vocabulary=vocabulary, merges=merges).save_to_preset(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory):
+    """A Keras preset of a GPT-2 of two layers."""
+    return write_preset(tmp_path_factory.mktemp("preset") / "tiny_gpt2", "GPT2")
 
 
 @pytest.fixture(scope="session")
 def tiny_bart(tmp_path_factory):
-    """A Keras preset of a BART of two layers a side, with byte pairs learnt from the topics."""
-    import keras
-    import keras_hub
+    """A Keras preset of a BART of two layers a side."""
+    return write_preset(tmp_path_factory.mktemp("preset") / "tiny_bart", "Bart")
 
-    keras.utils.set_random_seed(0)
-    vocabulary, merges = byte_pairs([sentence(t, i) for t in WORDS for i in range(50)])
-    backbone = keras_hub.models.BartBackbone(
-        vocabulary_size=len(vocabulary),
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=32,
-        intermediate_dim=64,
-        max_sequence_length=64,
-        dropout=0.0,
-    )
-    folder = tmp_path_factory.mktemp("preset") / "tiny_bart"
-    backbone.save_to_preset(str(folder))
-    keras_hub.tokenizers.BartTokenizer(vocabulary=vocabulary, merges=merges).save_to_preset(str(folder))
-    return folder
+
+def losses(run) -> dict[str, list[float]]:
+    """The losses of every epoch of a run."""
+    lines = run.history.read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), x.split(","), strict=True)) for x in lines[1:]]
+    return {k: [float(r[k]) for r in rows] for k in ("loss", "val_loss")}
+
+
+def weights_of(run) -> list:
+    """All weights of a finished run."""
+    from tlkeras.evaluation import open_trained
+
+    return [v.numpy() for v in open_trained(run.folder).network.model.weights]

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import losses, weights_of
 
 import tlkeras
 from tlkeras import errors, network, plans, prefix
@@ -60,18 +61,6 @@ KINDS = {"batchnorm": "tiny_backbone", "squeeze_excitation": "tiny_efficientnet"
 BACKBONES = {k: lambda request, name=name: {"name": str(request.getfixturevalue(name))} for k, name in KINDS.items()}
 
 
-def history(run) -> dict[str, list[float]]:
-    lines = run.history.read_text().splitlines()
-    rows = [dict(zip(lines[0].split(","), x.split(","), strict=True)) for x in lines[1:]]
-    return {k: [float(r[k]) for r in rows] for k in ("loss", "val_loss")}
-
-
-def weights(run) -> list[np.ndarray]:
-    from tlkeras.evaluation import open_trained
-
-    return [v.numpy() for v in open_trained(run.folder).network.model.weights]
-
-
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_training_from_stored_features_gives_the_numbers_of_training_without(kind, request, write_config, tmp_path):
     config = write_config(
@@ -82,9 +71,9 @@ def test_training_from_stored_features_gives_the_numbers_of_training_without(kin
     live = tlkeras.train(config, tmp_path / "live", ["prefix.store=off"], quiet=True)
     chosen = read_json(stored.plan)["prefix"]
     assert chosen["head"]["stored"] and chosen["top"]["stored"] and not read_json(live.plan)["prefix"]["head"]["stored"]
-    for key, values in history(stored).items():
-        assert values == pytest.approx(history(live)[key], rel=1e-4, abs=1e-5)
-    for a, b in zip(weights(stored), weights(live), strict=True):
+    for key, values in losses(stored).items():
+        assert values == pytest.approx(losses(live)[key], rel=1e-4, abs=1e-5)
+    for a, b in zip(weights_of(stored), weights_of(live), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -178,8 +167,8 @@ def test_views_keep_so_many_and_walk_through_them(write_config, tmp_path):
     assert not live["stored"] and "augmentation" in live["why"]
     # With as many views as epochs the pictures are those of live training.
     many = tlkeras.train(write_config(prefix={"views": 3}, **sections), tmp_path / "many", quiet=True)
-    assert history(many)["loss"] == pytest.approx(
-        history(tlkeras.train(write_config(**sections), tmp_path / "again", quiet=True))["loss"], rel=1e-4
+    assert losses(many)["loss"] == pytest.approx(
+        losses(tlkeras.train(write_config(**sections), tmp_path / "again", quiet=True))["loss"], rel=1e-4
     )
 
 
@@ -234,7 +223,7 @@ tlkeras.train(sys.argv[1], sys.argv[2], quiet=True)
 
 def test_killed_while_filling_the_next_run_goes_on_where_it_stopped(write_config, tmp_path):
     config = write_config(train={"batch": 8, "phases": PHASES[:1]})
-    whole = weights(tlkeras.train(config, tmp_path / "whole", quiet=True))
+    whole = weights_of(tlkeras.train(config, tmp_path / "whole", quiet=True))
     for one in store.prune():
         assert one["rows"] == 27
     done = subprocess.run([sys.executable, "-c", FILL, str(config), str(tmp_path / "killed")], env=dict(os.environ))
@@ -243,12 +232,12 @@ def test_killed_while_filling_the_next_run_goes_on_where_it_stopped(write_config
     began = time.monotonic()
     run = tlkeras.train(tmp_path / "killed", resume=True, quiet=True)
     assert time.monotonic() - began < 60 and computed(run) == "11 of 27 computed now"
-    assert all((a == b).all() for a, b in zip(whole, weights(run), strict=True))
+    assert all((a == b).all() for a, b in zip(whole, weights_of(run), strict=True))
 
 
 def test_a_row_whose_bytes_changed_on_the_disk_is_computed_again(write_config, tmp_path):
     config = write_config(train={"batch": 8, "phases": PHASES[:1]})
-    whole = weights(tlkeras.train(config, tmp_path / "a", quiet=True))
+    whole = weights_of(tlkeras.train(config, tmp_path / "a", quiet=True))
     (one,) = store.listing()
     path = store.folder() / one["key"] / "0.bin"
     raw = bytearray(path.read_bytes())
@@ -256,7 +245,7 @@ def test_a_row_whose_bytes_changed_on_the_disk_is_computed_again(write_config, t
     path.write_bytes(raw)
     run = tlkeras.train(config, tmp_path / "b", quiet=True)
     assert computed(run) == "1 of 27 computed now"
-    assert all((a == b).all() for a, b in zip(whole, weights(run), strict=True))
+    assert all((a == b).all() for a, b in zip(whole, weights_of(run), strict=True))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "uint8", "int32"])

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from conftest import WORDS, sentence
+from conftest import WORDS, losses, sentence, weights_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -320,25 +320,13 @@ def pairs(tmp_path_factory):
     return write(tmp_path_factory.mktemp("texts") / "pairs.csv", "\n".join(["text,pair", *rows]) + "\n")
 
 
-def history(run) -> dict[str, list[float]]:
-    lines = run.history.read_text().splitlines()
-    rows = [dict(zip(lines[0].split(","), x.split(","), strict=True)) for x in lines[1:]]
-    return {k: [float(r[k]) for r in rows] for k in ("loss", "val_loss")}
-
-
-def weights(run) -> list[np.ndarray]:
-    from tlkeras.evaluation import open_trained
-
-    return [v.numpy() for v in open_trained(run.folder).network.model.weights]
-
-
 def the_same(stored, live):
     """Both runs have the same losses and weights, and one trained from stored features."""
     assert all(p["stored"] for p in read_json(stored.plan)["prefix"].values())
     assert not any(p["stored"] for p in read_json(live.plan)["prefix"].values())
-    for key, values in history(stored).items():
-        assert values == pytest.approx(history(live)[key], rel=1e-5, abs=1e-5), key
-    for a, b in zip(weights(stored), weights(live), strict=True):
+    for key, values in losses(stored).items():
+        assert values == pytest.approx(losses(live)[key], rel=1e-5, abs=1e-5), key
+    for a, b in zip(weights_of(stored), weights_of(live), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -404,7 +392,7 @@ def test_an_interrupted_filling_goes_on_where_it_stopped(configured, tmp_path, m
 
     config = configured(prefix={"store": "on"})
     monkeypatch.setattr(features, "CHUNK", 1)
-    whole = weights(tlkeras.train(config, tmp_path / "whole", quiet=True))
+    whole = weights_of(tlkeras.train(config, tmp_path / "whole", quiet=True))
     for one in store.prune():
         assert one["rows"] == 96
     append = store.Store.append
@@ -422,7 +410,7 @@ def test_an_interrupted_filling_goes_on_where_it_stopped(configured, tmp_path, m
     assert 16 <= left["rows"] < 96
     run = tlkeras.train(tmp_path / "died", resume=True, quiet=True)
     assert read_json(run.plan)["prefix"]["head"]["why"] == f"{96 - left['rows']} of 96 computed now"
-    assert all((a == b).all() for a, b in zip(whole, weights(run), strict=True))
+    assert all((a == b).all() for a, b in zip(whole, weights_of(run), strict=True))
 
 
 @pytest.mark.parametrize("task", ["text-classification", "masked-lm"])
@@ -432,12 +420,12 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_interrupted(tas
     phases = [HEAD] if task == "text-classification" else [all_]
     config = configured(task=task, train={"batch": 16, "phases": phases})
     run = tlkeras.train(config, tmp_path / "run", quiet=True)
-    whole, before = weights(run), run.history.read_text()
+    whole, before = weights_of(run), run.history.read_text()
     # As if it had died in the last epoch.
     run.model.unlink()
     shutil.rmtree(sorted(run.checkpoints.glob("phase-*-epoch-*"))[-1])
     tlkeras.train(run.folder, resume=True, quiet=True)
-    assert all((a == b).all() for a, b in zip(whole, weights(run), strict=True))
+    assert all((a == b).all() for a, b in zip(whole, weights_of(run), strict=True))
 
     def timeless(text):
         return [[c for n, c in enumerate(line.split(",")) if n != 2] for line in text.splitlines()]

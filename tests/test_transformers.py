@@ -564,3 +564,13 @@ def test_the_golden_sentences_are_what_transformers_computes():
     ids, embeddings = make_golden.embed(make_golden.TEXTS)
     assert ids == json.loads(str(golden()["minilm/ids"]))
     np.testing.assert_allclose(golden()["minilm/embeddings"], embeddings, atol=2e-6)
+
+
+def test_a_text_directory_without_safetensors_answers_with_the_install_line(tmp_path, monkeypatch):
+    from tlkeras.backbones import keras_hub
+    from tlkeras.errors import MachineError
+
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MachineError, match=r"pip install 'tlkeras\[hf\]'"):
+        keras_hub.prepared(tmp_path)

@@ -203,8 +203,11 @@ def _kept(folder: Path, changed: int) -> tempfile.TemporaryDirectory:
 
 def prepared(folder: Path) -> Path:
     """The directory as keras-hub reads it rightly: a Hugging Face text model is written anew into one of its own."""
+    from tlkeras.weights import presets as stored
+
     if identify(folder)[0].kind != "text" or not from_transformers(folder):
         return folder
+    stored.needs_safetensors()
     return Path(_kept(folder, (folder / "config.json").stat().st_mtime_ns).name)
 
 

@@ -100,6 +100,11 @@ def check(folder: Path, kind: str = "image"):
         for name in files.read_safetensors(path)
     ]
     _check_exact(folder, config, names)
+    needs_safetensors()
+
+
+def needs_safetensors():
+    """Raises MachineError without the package by which KerasHub reads Hugging Face and timm directories."""
     try:
         import safetensors  # noqa: F401
     except ImportError as e:

@@ -1,4 +1,4 @@
-"""Evaluate and predict: one predictions file, and every metric from that file alone."""
+"""Evaluate: one predictions file, and every metric from that file alone."""
 
 import contextlib
 import json

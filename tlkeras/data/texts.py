@@ -217,7 +217,7 @@ def _first(ragged, kept):
 
 
 def bucket(lengths):
-    """Lengths to pad to: at most an eighth longer, so that few different shapes come up."""
+    """Lengths to pad to, so that few different shapes come up: less than a quarter longer, or three tokens."""
     lengths = np.maximum(np.asarray(lengths, np.int64), 1)
     step = np.maximum(4, np.exp2(np.ceil(np.log2(lengths)) - 3).astype(np.int64))
     return -(-lengths // step) * step

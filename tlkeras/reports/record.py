@@ -96,7 +96,7 @@ def _remarks(facts: Facts) -> list[str]:
     ):
         said.append(
             f"At the end it named {percent(seen)} of the training {facts.things} right and {percent(new)} of the validation {facts.things}: some is learnt by heart. "
-            f"More {facts.things}, augmentation or fewer trained blocks help."
+            f"More {facts.things}{', augmentation' if facts.things == 'images' else ''} or fewer trained blocks help."
         )
     phase = [row for row in facts.history if row["phase"] == last["phase"]]
     losses = [row["val_loss"] for row in phase if row.get("val_loss") is not None]

@@ -227,3 +227,54 @@ def weights_of(run) -> list:
     from tlkeras.evaluation import open_trained
 
     return [v.numpy() for v in open_trained(run.folder).network.model.weights]
+
+
+TEXT_HEAD = {"name": "head", "train": "head", "epochs": 2, "learning_rate": 0.01, "optimizer": "sgd"}
+
+
+def write(path, text):
+    """Writes text or bytes to a path, folders and all; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def records(path, rows):
+    """A JSON Lines table."""
+    import json
+
+    return write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def configured(tmp_path, topics, tiny_bert):
+    """Returns `f(name, **sections) -> path` of a config on text; a section given replaces the usual one."""
+
+    import yaml
+
+    def config(name="config", preset=tiny_bert, **sections):
+        given = {
+            "task": "text-classification",
+            "data": {"path": str(topics)},
+            "backbone": {"name": str(preset), "weights": "preset"},
+            "train": {"batch": 16, "phases": [TEXT_HEAD]},
+            **sections,
+        }
+        return write(tmp_path / f"{name}.yaml", yaml.safe_dump(given))
+
+    return config
+
+
+@pytest.fixture
+def reader(configured):
+    """Returns `f(task, preset, **backbone)`: how the texts of a task become the rows of a network."""
+
+    from tlkeras import configure, network
+
+    def make(task, preset, **backbone):
+        name = str(preset)
+        path = configured(task=task, backbone={"name": name, "weights": "preset", **backbone})
+        answer = {"classes": ["a", "b"], "multi_label": False, "threshold": 0.5}
+        return network.build(configure.load(path)[0], answer).reader
+
+    return make

@@ -89,20 +89,12 @@ def parse(text: str, name: str) -> Document:
             f"{name}:{line}:{column}: a config is text; the character {bad[0]!a} does not belong in it. Take it out."
         )
     try:
-        depth = 0
-        for event in yaml.parse(text, Loader=_LOADER):
-            place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
-            if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(
-                    f"{place}: aliases (*{event.anchor}) are not read in a config. Write the value out, or use `extends`."
-                )
-            if getattr(event, "tag", None) not in (None, "!"):
-                raise ConfigError(f"{place}: tags ({event.tag}) are not read in a config. Write a plain value.")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ConfigError(f"{place}: a config is at most {MAX_DEPTH} levels deep.")
+        _refuse(text, name, _LOADER)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as e:
+        if "nesting depth" in (e.problem or ""):
+            # libyaml of PyYAML 6.0.4 looks ahead and gives up at 1,000 levels; the parser in Python stops at the 41st.
+            _refuse(text, name, yaml.SafeLoader)
         mark = e.problem_mark or e.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         tab = mark and "\t" in "".join(text.splitlines()[mark.line : mark.line + 1])[: mark.column + 1]
@@ -112,6 +104,22 @@ def parse(text: str, name: str) -> Document:
     places, mistakes = {(): f"{name}:1:1"}, []
     values = _value(node, (), name, places, mistakes) if node is not None else {}
     return Document(values, places, tuple(mistakes))
+
+
+def _refuse(text, name, loader):
+    """Raises ConfigError for what YAML allows and a config does not: aliases, tags, bottomless nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(
+                f"{place}: aliases (*{event.anchor}) are not read in a config. Write the value out, or use `extends`."
+            )
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise ConfigError(f"{place}: tags ({event.tag}) are not read in a config. Write a plain value.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{place}: a config is at most {MAX_DEPTH} levels deep.")
 
 
 def _value(node, path, name, places, mistakes):

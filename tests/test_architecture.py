@@ -18,7 +18,7 @@ FLOORS = [
     {"errors", "progress"},
     {"run", "config", "device", "steps", "fused"},
     {"blocks", "lora"},
-    {"backbones", "weights"},
+    {"backbones", "weights", "detectors"},
     {"metrics", "text_metrics", "recipe", "tasks", "data", "checkpoints"},
     {"configure", "network"},
     {"plans", "health"},

@@ -19,6 +19,9 @@ class Options(Section):
     detector: Literal[detectors.DETECTORS] = Field(  # type: ignore[valid-type]
         "retinanet", description="Neck and head: retinanet and efficientdet with anchors, yolox (SimOTA) without."
     )
+    scale: str | None = Field(
+        None, description="Size of neck and head, such as d0 or s (docs/detection.md). None: the detector's usual one."
+    )
     most: Annotated[int, Field(ge=1, le=1000)] = Field(100, description="Boxes an answer may have.")
     iou: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="Overlap from which the less sure of two boxes of one class is dropped."
@@ -82,7 +85,7 @@ def learnt(rows, train, answer, options: Options):
 
 def maps(levels, size, answer, options: Options):
     chosen = [levels[stride] for stride in (8, 16, 32)]
-    return detectors.raw(options.detector, chosen, size, len(answer["classes"]))
+    return detectors.raw(options.detector, chosen, size, len(answer["classes"]), options.scale)
 
 
 def loss(options: Options):

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tlkeras import decoders, mask_metrics
 from tlkeras.config import Section
-from tlkeras.data import masks
+from tlkeras.data import mask_files, masks
 from tlkeras.data.samples import cache_folder
 from tlkeras.errors import DataError
 
@@ -29,7 +29,7 @@ class Options(Section):
 
 
 def targets(labels, options: Options, classes=None):
-    """The annotations as they are, and {'classes', 'ignore'}.
+    """Paths of index masks, and {'classes', 'ignore'}.
 
     Raises:
         DataError: without classes.
@@ -38,15 +38,14 @@ def targets(labels, options: Options, classes=None):
         raise DataError(
             f"Segmentation needs the names of at least two classes, the ground first; received {list(classes or [])}. Name them in data.classes."
         )
-    if len(classes) > masks.IGNORE:
-        raise DataError(f"A mask holds at most {masks.IGNORE} classes; received {len(classes)}.")
-    drawn = masks.materialise(labels, list(classes), cache_folder() / "masks")
-    return drawn, {"classes": list(classes), "ignore": masks.IGNORE}
+    if len(classes) > mask_files.VOID:
+        raise DataError(f"A mask holds at most {mask_files.VOID} classes; received {len(classes)}.")
+    return masks.materialise(labels, list(classes), cache_folder() / "masks"), {"classes": list(classes), "ignore": mask_files.VOID}
 
 
 def learnt(rows, train, answer, options: Options):
     """Paths of index masks (n,), ones, and the answer."""
-    return np.array([row["mask"] for row in rows]), np.ones(len(rows), np.float32), answer
+    return np.array(rows), np.ones(len(rows), np.float32), answer
 
 
 def maps(levels, size, answer, options: Options):
@@ -62,8 +61,8 @@ def loss(options: Options):
 
         def call(self, y, raw):
             y = ops.cast(y, "int32")
-            counted = ops.cast(y != masks.IGNORE, raw.dtype)
-            target = ops.one_hot(ops.where(y == masks.IGNORE, 0, y), raw.shape[-1], dtype=raw.dtype)
+            counted = ops.cast(y != mask_files.VOID, raw.dtype)
+            target = ops.one_hot(ops.where(y == mask_files.VOID, 0, y), raw.shape[-1], dtype=raw.dtype)
             # Written out, since one over pixels that are all left out would be 0 / 0.
             entropy = -ops.sum(target * ops.log_softmax(raw), -1) * counted
             found = ops.sum(entropy, (1, 2)) / ops.maximum(ops.sum(counted, (1, 2)), 1)
@@ -102,7 +101,7 @@ def columns(rows, found, answer) -> dict:
     import pyarrow
 
     k = len(answer["classes"])
-    truth = [masks.read(row["mask"]) for row in rows]
+    truth = [mask_files.load(path) for path in rows]
     found = [scaled(f, t.shape) for f, t in zip(found, truth, strict=True)]
     counts = [mask_metrics.confusion(t, f, k, answer["ignore"]).ravel() for t, f in zip(truth, found, strict=True)]
     numbers = pyarrow.list_(pyarrow.int64())

@@ -10,15 +10,17 @@ Layers are named `neck_*`, the last ones `head_*`: they are blocks of their own.
 DECODERS = ("unet", "deeplab", "segformer")
 
 
-def build(kind: str, levels: dict, width: int, dropout: float, classes: int, size: tuple[int, int]):
+def build(kind: str, levels: dict, size: tuple[int, int], classes: int, width: int, stride: int, dropout: float):
     """Logits (B, height, width, classes) at the size of the input, float32.
 
     Args:
         levels: {stride: feature map (B, height / stride, width / stride, c)}, finest first.
         width: channels of the finest map of the decoder; coarser ones of 'unet' have up to four times as many.
+        stride: of the finest map that is used; its logits are interpolated up to `size`.
     """
     from keras import layers, ops
 
+    levels = {s: x for s, x in levels.items() if s >= stride} or levels
     x = {"unet": _unet, "deeplab": _deeplab, "segformer": _segformer}[kind](levels, width)
     x = layers.SpatialDropout2D(dropout, name="head_dropout")(x)
     # float32 under mixed precision too: logits of 16 bits lose what the loss needs.
@@ -30,7 +32,8 @@ def _unet(levels, width):
     from keras import layers
 
     strides = sorted(levels)
-    x = levels[strides[-1]]
+    # Narrow first: the last map of a backbone may have 1,280 channels or more, on which 3x3 is most of the decoder.
+    x = _conv(levels[strides[-1]], 4 * width, 1, "neck_deepest")
     for n, stride in enumerate(reversed(strides[:-1])):
         channels = width * min(4, 2 ** (len(strides) - 2 - n))
         x = _to(x, levels[stride])
@@ -43,7 +46,7 @@ def _deeplab(levels, width):
     from keras import layers
 
     strides = sorted(levels)
-    deep, fine = levels[strides[-1]], levels[4 if 4 in levels else strides[0]]
+    deep, fine = levels[strides[-1]], levels[strides[0]]
     # The paper's rates are for a map at stride 16; one of half the size sees as far at half the rate.
     rates = (6, 12, 18) if strides[-1] <= 16 else (3, 6, 9)
     seen = [_conv(deep, 2 * width, 1, "neck_near")]
@@ -58,11 +61,8 @@ def _deeplab(levels, width):
 def _segformer(levels, width):
     from keras import layers
 
-    used = {s: t for s, t in levels.items() if s >= 4} or levels
-    fine = used[min(used)]
-    maps = [
-        _to(layers.Conv2D(2 * width, 1, name=f"neck_level{s}")(t), fine) for s, t in sorted(used.items(), reverse=True)
-    ]
+    fine = levels[min(levels)]
+    maps = [_to(layers.Conv2D(2 * width, 1, name=f"neck_level{s}")(x), fine) for s, x in levels.items()]
     return _conv(layers.Concatenate(name="neck_levels")(maps), 2 * width, 1, "neck_joined")
 
 
@@ -70,7 +70,8 @@ def _conv(x, channels, kernel, name, **how):
     from keras import layers
 
     x = layers.Conv2D(channels, kernel, padding="same", use_bias=False, name=name, **how)(x)
-    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    # Keras' momentum of 0.99 needs some hundred steps before the statistics are those of the data.
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkeras import fused, lora
-from tlkeras.blocks import HEAD, select
+from tlkeras.blocks import HEAD, NECK, select
 from tlkeras.config import Phase
 from tlkeras.errors import PlanError, TlkerasError, nearest
 from tlkeras.network import Network
@@ -62,6 +62,8 @@ def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> 
         trained = chosen(phase.train, "train")
         rates = {b: f for pattern, f in phase.rates.items() for b in chosen([pattern], "rates")}
         modes = phase.batchnorm if isinstance(phase.batchnorm, dict) else {"all": phase.batchnorm}
+        # Statistics of blocks that begin at random are nobody's: where the config says nothing else, they are learnt.
+        own = set() if phase.batchnorm != "frozen" else {NECK, HEAD}
         batchnorm = {b: mode for pattern, mode in modes.items() for b in chosen([pattern], "batchnorm")}
         if idle := sorted((set(rates) if phase.rates else set()) - trained):
             mistakes.append(
@@ -73,7 +75,7 @@ def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> 
                 b,
                 b in trained,
                 rates.get(b, phase.layer_decay ** depth[b]) if b in trained else 0.0,
-                batchnorm.get(b, "frozen") if b in trained else "frozen",
+                ("train" if b in own else batchnorm.get(b, "frozen")) if b in trained else "frozen",
             )
             for b in blocks
         )

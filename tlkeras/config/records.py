@@ -144,7 +144,7 @@ class Phase(Section):
     )
     batchnorm: Literal["frozen", "train", "adapt"] | dict[str, Literal["frozen", "train", "adapt"]] = Field(
         "frozen",
-        description="BatchNorm of trained blocks: frozen; train (batch statistics); adapt (only its statistics move). Or per block.",
+        description="BatchNorm of trained blocks: frozen (but for neck and head, which begin at random); train (batch statistics); adapt (only its statistics move). Or per block.",
     )
     optimizer: Literal["adamw", "adam", "sgd", "lion", "rmsprop"] = Field(
         "adamw", description="adamw decays weights apart from the gradient."

@@ -11,6 +11,7 @@ and masks, as files or as COCO's runs:
 """
 
 import functools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def _found_boxes(path: Path, data: Data):
 
 def _masks(path: Path, data: Data) -> Samples:
     if path.is_dir() and mask_files.pairs(path):
-        return _index_masks(mask_files.read(path, data), data)
+        return _index_masks(_as_boxes_say(mask_files.read(path, data), path, data), data)
     if path.suffix.lower() in TABLES and path.is_file():
         return _index_masks(mask_files.table(path, data), data)
     if path.suffix.lower() == ".json" and path.is_file():
@@ -71,6 +72,20 @@ def _masks(path: Path, data: Data) -> Samples:
             "folders images/ and masks/ with equal names in them (train/, val/, test/ inside or around), COCO's *.json with segmentations, or a .csv, .tsv or .parquet table with the columns image and mask",
         )
     return annotated.samples(found, data, functools.partial(annotated.shapes, classes=found.classes))
+
+
+def _as_boxes_say(found: annotated.Annotated, path: Path, data: Data) -> annotated.Annotated:
+    """Masks beside COCO's JSON are split, and their numbers named where nothing else does, as its boxes are."""
+    try:
+        parts, _ = coco.files(path)
+    except DataError:  # several files that are no splits: they say nothing of the masks
+        return found
+    if not parts or any(p.split for p in found.pictures):
+        return found
+    boxes = coco.read(parts, path, data.model_copy(update={"classes": None}), "boxes")
+    splits = {os.path.abspath(p.path): p.split for p in boxes.pictures}
+    pictures = [replace(p, split=splits.get(os.path.abspath(p.path))) for p in found.pictures]
+    return replace(found, pictures=pictures, classes=found.classes or ["ground", *(boxes.classes or [])])
 
 
 def _index_masks(found, data: Data) -> Samples:

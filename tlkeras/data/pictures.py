@@ -72,7 +72,7 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
 
     from tlkeras.data import augment
 
-    mix, n = augment.mosaic(options, table.places) or augment.batch_augmenter(options), len(table)
+    mix, n = augment.batch_augmenter(options), len(table)
     if augments_samples(options):
         view = viewer(table, pixels, seed, options)
     else:

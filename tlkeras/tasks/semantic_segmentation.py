@@ -18,9 +18,12 @@ NEW = ("neck", "head")
 
 class Options(Section):
     decoder: Literal[decoders.DECODERS] = Field(  # type: ignore[valid-type]
-        "unet", description="What turns feature maps into a mask: unet (finest), deeplab, segformer (cheapest)."
+        "unet", description="What turns feature maps into a mask: unet, deeplab (sees farthest), segformer (cheapest)."
     )
     width: Annotated[int, Field(ge=8)] = Field(64, description="Channels of the decoder's finest map.")
+    stride: Literal[2, 4, 8] = Field(
+        4, description="Of the finest map that is used, in pixels; 2 draws finer edges and costs three times as much."
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Part of the last maps left out in training.")
     loss: Literal["crossentropy", "crossentropy+dice"] = Field(
         "crossentropy+dice",
@@ -49,7 +52,8 @@ def learnt(rows, train, answer, options: Options):
 
 
 def maps(levels, size, answer, options: Options):
-    return decoders.build(options.decoder, levels, options.width, options.dropout, len(answer["classes"]), size)
+    classes = len(answer["classes"])
+    return decoders.build(options.decoder, levels, size, classes, options.width, options.stride, options.dropout)
 
 
 def loss(options: Options):

@@ -87,8 +87,8 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
 
 
 def augments_samples(options: Augmentation) -> bool:
-    """Whether single images are augmented; MixUp and CutMix work on batches."""
-    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0}).active
+    """Whether single images are augmented; MixUp, CutMix and mosaic work on batches."""
+    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "mosaic": 0.0}).active
 
 
 def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):

@@ -70,7 +70,7 @@ _config_verb = group("config", "Check a config, write it out in full, or print i
 _cache_verb = group("cache", "Features that earlier runs computed and kept on disk.")
 
 
-_data_verb = group("data", "Pack a data set for network disks.")
+_data_verb = group("data", "Pack a data set for network disks; convert boxes and masks.")
 
 
 @_data_verb("pack", tensorflow=True)
@@ -90,6 +90,25 @@ def data_pack(data, out, shard_mb, sets, offline, quiet):
 
     found = packing.pack(data, out, shard_mb, sets, quiet, offline)
     return Answer(found, packing.text(found), f"tlkeras train {out}")
+
+
+@_data_verb("convert")
+@click.argument("data")
+@click.option(
+    "--to", "target", type=click.Choice(["coco", "yolo", "voc", "csv", "masks"]), required=True, help="Format to write."
+)
+@click.option("-o", "--out", type=PATH, required=True, help="A new folder; nothing is overwritten.")
+@click.option("--kind", type=click.Choice(["boxes", "masks"]), help="What to carry over; default: what DATA holds.")
+@click.option("-s", "--set", "sets", multiple=True, metavar="data.KEY=VALUE", help="Override: -s data.on_bad=skip")
+def data_convert(data, target, out, kind, sets):
+    """Writes the boxes or masks of DATA in another format, with copies of its pictures.
+
+    DATA is COCO's JSON, the folder of COCO, YOLO, Pascal VOC or index masks, a table, or a config.
+    """
+    from tlkeras.data import convert, packing
+
+    found = convert.convert(data, target, out, packing.section_of(data, sets), kind)
+    return Answer(found, convert.text(found), "")
 
 
 @_cache_verb("list")

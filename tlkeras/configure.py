@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tlkeras import backbones, config, recipe, tasks
 from tlkeras.config.document import quoted, word
-from tlkeras.errors import UsageError
+from tlkeras.errors import ConfigError, UsageError
 from tlkeras.run import write_text
 
 # Known here, not read from the export room, which lies above this one.
@@ -16,8 +16,25 @@ def vocabulary() -> config.Vocabulary:
 
 
 def load(path, sets=()):
-    """Reads a config with every name checked: (Config, origin); see config.read."""
-    return config.read(path, sets, vocabulary())
+    """Reads a config with every name checked: (Config, origin); see config.read.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    cfg, origin = config.read(path, sets, vocabulary())
+    if wrong := _unsuited(cfg):
+        raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
+    return cfg, origin
+
+
+def _unsuited(cfg: config.Config) -> dict[str, str]:
+    """Options of augmentation that the task cannot have, each with the reason."""
+    places = tasks.annotations(cfg.task_name)
+    if places is None:
+        return {"mosaic": "is for boxes and masks; take it out."} if cfg.augment.mosaic else {}
+    keys = [key for key in ("rand_augment", "mixup", "cutmix") if getattr(cfg.augment, key)]
+    others = "flip, rotate, crop, brightness, contrast, erase and mosaic"
+    return {key: f"does not move {places} with their picture; {others} do." for key in keys}
 
 
 def phases(cfg: config.Config, samples: int, blocks: int):

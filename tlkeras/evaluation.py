@@ -303,10 +303,10 @@ def text(result: dict) -> str:
             f"  {name:<18} {value:.4f}" + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else "")
         )
     if per := result.get("per_class"):
-        wide = max(len(c) for c in per["class"])
-        out.append(f"  {'class':<{wide}}  precision  recall      f1  support")
-        out += [
-            f"  {c:<{wide}}     {p:.4f}  {r:.4f}  {f:.4f}  {int(s):>7}"
-            for c, p, r, f, s in zip(*per.values(), strict=True)
-        ]
+        wide = max(len(c) for c in [*per["class"], "class"])
+        named = [name for name in per if name not in ("class", "support")]
+        out.append("  ".join(["", f"{'class':<{wide}}", *(f"{name:>9}" for name in named), f"{'support':>7}"]))
+        for n, c in enumerate(per["class"]):
+            shown = (f"{'-' if per[k][n] is None else format(per[k][n], '.4f'):>9}" for k in named)
+            out.append("  ".join(["", f"{c:<{wide}}", *shown, f"{int(per['support'][n]):>7}"]))
     return "\n".join(out)

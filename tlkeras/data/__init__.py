@@ -110,6 +110,11 @@ def collect(
     report = _report(samples, looked)
     if run is not None:
         write_json(run.data_report, report)
+    if samples.bad:
+        lines = [f"{where}: {why}" for where, why in samples.bad.items()]
+        progress.line("warning   " + listed(f"{len(lines)} pictures or annotations cannot be used and are left out", lines))
+    for note in samples.notes:
+        progress.line(f"note      {note}")
     if report["skipped"]:
         _skip(samples, report["skipped"], section, progress, "files" if texts is None else "texts")
     samples = samples.keep([bad is None for bad in looked.bad])
@@ -220,6 +225,7 @@ def _report(samples, looked: _Looked) -> dict:
         "skipped": skipped,
         "ignored": samples.ignored,
         "notes": looked.notes,
+        **({"annotations": {"left_out": samples.bad, "notes": samples.notes}} if samples.bad or samples.notes else {}),
     }
 
 

@@ -277,15 +277,14 @@ def twice(values) -> set:
 
 
 def safe_name(text) -> bool:
-    """Whether a name of a file in an annotation stays in its folder."""
-    return (
-        isinstance(text, str)
-        and bool(text)
-        and "\0" not in text
-        and not os.path.isabs(text)
-        and not text.startswith(("/", "\\"))
-        and ".." not in text.replace("\\", "/").split("/")
-    )
+    """Whether a name of a file in an annotation is one, and stays in its folder."""
+    if not isinstance(text, str) or not text or "\0" in text or text.startswith(("/", "\\")) or text[1:2] == ":":
+        return False
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # half of a character, which JSON can hold and no file's name
+        return False
+    return ".." not in text.replace("\\", "/").split("/")
 
 
 def common_root(base: Path, folders) -> Path:

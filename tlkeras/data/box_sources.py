@@ -16,12 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from tlkeras.config import Data
-from tlkeras.data import annotated, coco, mask_files, tables
+from tlkeras.data import annotated, box_tables, coco, mask_files, tables, voc, yolo
 from tlkeras.data.listing import gate
 from tlkeras.data.samples import Samples
 from tlkeras.errors import DataError
 
 TABLES = (".csv", ".tsv", ".parquet")
+BOXES = "COCO's JSON (*.json here or in annotations/), YOLO's folders images/ and labels/, Pascal VOC's Annotations/*.xml, or a .csv, .tsv or .parquet table of boxes"
+MASKS = "folders images/ and masks/ with equal names in them (train/, val/, test/ inside or around), COCO's JSON with segmentations, or a .csv, .tsv or .parquet table with the columns image and mask"
 
 
 def read(data: Data, kind: str) -> Samples:
@@ -39,26 +41,66 @@ def read(data: Data, kind: str) -> Samples:
     path = Path(data.path or "")
     if not path.exists():
         raise tables.absent(path)
+    if path.suffix.lower() not in TABLES:
+        _no_columns(data)
     return _masks(path, data) if kind == "masks" else _boxes(path, data)
 
 
+def _no_columns(data: Data) -> None:
+    """Passed over in silence, a group would sit on both sides of a split."""
+    if named := [key for key in ("label", "group", "split") if getattr(data, key)]:
+        raise DataError(
+            f"data.{' and data.'.join(named)} name columns of a table, and {data.path} is none. Leave them out."
+        )
+
+
+def _no_images(data: Data, format: str) -> None:
+    if data.images:
+        raise DataError(f"data.images: {format} says by its layout where the pictures are; leave data.images out.")
+
+
 def _boxes(path: Path, data: Data) -> Samples:
-    found = _found_boxes(path, data)
+    found = found_boxes(path, data)
     return annotated.samples(found, data, functools.partial(annotated.boxes, classes=found.classes))
 
 
-def _found_boxes(path: Path, data: Data):
-    if path.suffix.lower() == ".json" and path.is_file():
+def found_boxes(path: Path, data: Data) -> annotated.Annotated:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _folder_of_boxes(path, data)
+    if suffix == ".json":
         return coco.read([(None, path)], path.parent, data, "boxes")
-    parts, passed = coco.files(path) if path.is_dir() else ([], 0)
-    if parts:
-        found = coco.read(parts, path, data, "boxes")
-        return replace(found, ignored={"JSON files of no split": passed} if passed else {})
-    raise DataError(f"{path}: no boxes found.")
+    if suffix in (".yaml", ".yml") and yolo.folders(path.parent):
+        _no_images(data, "YOLO's format")
+        return yolo.read(path.parent, data)
+    if suffix in TABLES:
+        return box_tables.read(path, data)
+    raise _nothing(path, BOXES)
+
+
+def _folder_of_boxes(root: Path, data: Data) -> annotated.Annotated:
+    """A folder of one format; two of them would be two answers to one question."""
+    json_files = [p for p in root.rglob("*.json") if not p.name.startswith(".")]
+    there = {"YOLO's texts": bool(yolo.folders(root)), "Pascal VOC's XML": bool(voc.files(root))}
+    if named := [name for name, found in there.items() if found]:
+        if len(named) > 1 or json_files:
+            raise DataError(
+                f"{root} holds annotations in more than one format: {', '.join(named + ['JSON'] * bool(json_files))}. Name the JSON file or data.yaml with data.path, or move the others away."
+            )
+        if there["Pascal VOC's XML"]:
+            return voc.read(root, data)
+        _no_images(data, "YOLO's format")
+        return yolo.read(root, data)
+    parts, passed = coco.files(root)
+    if not parts:
+        raise _nothing(root, BOXES)
+    found = coco.read(parts, root, data, "boxes")
+    return replace(found, ignored={"JSON files of no split": passed} if passed else {})
 
 
 def _masks(path: Path, data: Data) -> Samples:
     if path.is_dir() and mask_files.pairs(path):
+        _no_images(data, "a folder with masks")
         return _index_masks(_as_boxes_say(mask_files.read(path, data), path, data), data)
     if path.suffix.lower() in TABLES and path.is_file():
         return _index_masks(mask_files.table(path, data), data)
@@ -67,10 +109,7 @@ def _masks(path: Path, data: Data) -> Samples:
     elif path.is_dir() and (parts := coco.files(path)[0]):
         found = coco.read(parts, path, data, "masks")
     else:
-        raise _nothing(
-            path,
-            "folders images/ and masks/ with equal names in them (train/, val/, test/ inside or around), COCO's *.json with segmentations, or a .csv, .tsv or .parquet table with the columns image and mask",
-        )
+        raise _nothing(path, MASKS)
     return annotated.samples(found, data, functools.partial(annotated.shapes, classes=found.classes))
 
 

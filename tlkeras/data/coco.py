@@ -77,16 +77,12 @@ def read(parts: list[tuple[str | None, Path]], base: Path, data: Data, kind: str
         _marks(document["annotations"], path, by_id, categories[path], kind, findings)
         pictures += by_id.values()
     root = common_root(base, folders)
-    for path in twice(p.path for p in pictures):
-        same = [p for p in pictures if p.path == path]
-        findings.pictures[name(root, same[0])] = f"listed more than once: {', '.join(p.where for p in same)}"
+    _refuse_doubled(pictures, root, findings)
     classes = _chosen(list(dict.fromkeys(n for p in categories for n in categories[p].values())), pictures, data, kind)
-    if kind == "masks":
-        if pictures and not any(m.shape for p in pictures for m in p.marks):
-            raise DataError(
-                f"{', '.join(str(path) for _, path in parts)}: masks need annotations with a 'segmentation'; there is none. Choose a task on boxes, or name a folder with images/ and masks/."
-            )
-    # The same file twice would be two samples with one name.
+    if kind == "masks" and pictures and not any(m.shape for p in pictures for m in p.marks):
+        raise DataError(
+            f"{', '.join(str(path) for _, path in parts)}: masks need annotations with a 'segmentation'; there is none. Choose a task on boxes, or name a folder with images/ and masks/."
+        )
     unique = {p.path: p for p in pictures}
     return Annotated(root, list(unique.values()), classes, findings)
 
@@ -223,6 +219,17 @@ def _pictures(images: list, path: Path, split: str | None, folder: Path, finding
             full = os.path.normpath(folder / file)
             found[number] = Picture(full, f"{path.name}: image {number}", split, declared=declared)
     return found
+
+
+def _refuse_doubled(pictures: list[Picture], root: Path, findings: Findings) -> None:
+    """A file that is listed twice would have half of its annotations in each sample."""
+    doubled = twice(p.path for p in pictures)
+    places: dict[str, list[str]] = {}
+    for one in pictures:
+        if one.path in doubled:
+            places.setdefault(name(root, one), []).append(one.where)
+    for key, where in places.items():
+        findings.pictures[key] = f"listed more than once: {', '.join(where[:5])}"
 
 
 def _marks(annotations: list, path: Path, pictures: dict, names: dict, kind: str, findings: Findings) -> None:

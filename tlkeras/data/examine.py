@@ -232,10 +232,10 @@ def _orientation(file) -> int:
     from PIL import Image
 
     file.seek(0)
-    with contextlib.suppress(OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, TypeError):
-        with Image.open(file, formats=("JPEG",)) as image:
-            value = image.getexif().get(0x0112, 1)
-            return value if value in range(1, 9) else 1
+    odd = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, TypeError)
+    with contextlib.suppress(*odd), Image.open(file, formats=("JPEG",)) as image:
+        value = image.getexif().get(0x0112, 1)
+        return value if value in range(1, 9) else 1
     return 1
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tlkeras.config import Data
 from tlkeras.data import tables
-from tlkeras.data.annotated import Annotated, Findings, Picture, name
+from tlkeras.data.annotated import Annotated, Findings, Picture, name, safe_name
 from tlkeras.data.listing import list_images, opened
 from tlkeras.data.packed import MAX_PIXELS
 from tlkeras.data.samples import SPLIT_FOLDERS
@@ -97,10 +97,15 @@ def table(path: Path, data: Data) -> Annotated:
         )
     splits, odd = tables.splits(rows[data.split], lines, "line") if data.split else ([None] * len(lines), [])
     groups, found, findings = tables.groups(rows, data.group, len(lines)), [], Findings()
+    odd += [
+        f"line {n}: a group must be one text"
+        for n, g in zip(lines, groups, strict=True)
+        if not isinstance(g, str | None)
+    ]
     root = Path(path.parent)
     for line, image, mask, split, group in zip(lines, rows[data.image], rows[column], splits, groups, strict=True):
-        if not image or not mask:
-            odd.append(f"line {line}: the cell {data.image if not image else column!r} is empty")
+        if named := [cell for cell in (image, mask) if not safe_name(cell)]:
+            odd.append(f"line {line}: {named[0]!r:.200} is no file in the folder of the table")
             continue
         picture = Picture(
             os.path.normpath(root / image), f"line {line}", split, group, mask=os.path.normpath(root / mask)

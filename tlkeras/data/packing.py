@@ -47,7 +47,7 @@ def pack(data, out, shard_mb: float = 128, sets=(), quiet: bool = False, offline
         UsageError: when `out` holds something else.
         DataError: with every bad file, unless `on_bad: skip`; when the data changed since `out` was begun.
     """
-    section, out, progress = _section(str(data), sets), Path(out), Progress(quiet)
+    section, out, progress = section_of(str(data), sets), Path(out), Progress(quiet)
     if not shard_mb > 0:
         raise UsageError(f"A shard needs a size of more than 0 MB; received {shard_mb:g}. 128 suits most disks.")
     if section.path and os.path.isdir(section.path) and out.resolve().is_relative_to(Path(section.path).resolve()):
@@ -91,7 +91,12 @@ def text(found: dict) -> str:
     )
 
 
-def _section(given: str, sets) -> Data:
+def section_of(given: str, sets) -> Data:
+    """The data section of a config, or one made for a folder, a file or 'tfds:NAME'; `sets` override it.
+
+    Raises:
+        ConfigError: when the overrides are not keys and values of a data section.
+    """
     if given.lower().endswith((".yaml", ".yml")):
         return config.load(given, sets).data
     prepared = os.path.isfile(os.path.join(given, "dataset_info.json"))
@@ -101,7 +106,7 @@ def _section(given: str, sets) -> Data:
         key, _, value = one.partition("=")
         if not key.startswith("data.") or "=" not in one:
             raise ConfigError(
-                f"--set {one}: packing reads the section `data` alone; an override is data.KEY=VALUE, e.g. data.label=species."
+                f"--set {one}: only the section `data` is read here; an override is data.KEY=VALUE, e.g. data.label=species."
             )
         places["data", key.removeprefix("data.")] = f"--set {one}"
         values[key.removeprefix("data.")] = document.parse(value, f"--set {key}").values if value.strip() else None

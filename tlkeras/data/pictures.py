@@ -37,9 +37,9 @@ class Table:
         return self.targets.dtype.kind == "U"
 
     @property
-    def places(self) -> bool:
-        """Whether the targets are places in the picture, which move when it is turned: boxes or masks."""
-        return self.masked or self.targets.ndim == 3
+    def places(self) -> str | None:
+        """'boxes' or 'masks' where the targets are places in the picture, which move when it is turned."""
+        return "masks" if self.masked else "boxes" if self.targets.ndim == 3 else None
 
     def keep(self, rows) -> "Table":
         """The samples at these positions."""
@@ -70,9 +70,10 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     """Batches of (pixels, targets, weights) for the epochs first, ..., epochs - 1, each in its own order."""
     import tensorflow as tf
 
-    from tlkeras.data import augment
+    from tlkeras.data import augment, spatial
 
-    mix, n = augment.batch_augmenter(options), len(table)
+    kind, n = table.places, len(table)
+    mix = spatial.mosaic_augmenter(options, kind) if kind else augment.batch_augmenter(options)
     if augments_samples(options):
         view = viewer(table, pixels, seed, options)
     else:
@@ -97,21 +98,28 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
 
 
 def augments_samples(options: Augmentation) -> bool:
-    """Whether single images are augmented; MixUp and CutMix work on batches."""
-    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0}).active
+    """Whether single images are augmented; MixUp, CutMix and mosaic work on batches."""
+    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "mosaic": 0.0}).active
 
 
 def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
     """Returns `f(i, view) -> (float32 (h, w, 3), target, weight)`: the augmented view of a sample, for tf.data."""
     import tensorflow as tf
 
-    from tlkeras.data import augment
+    from tlkeras.data import augment, spatial
 
-    kind = "masks" if table.masked else "boxes" if table.places else None
-    plain = augment.sample_augmenter(options, pixels.size) if kind is None else None
-    one = augment.spatial_augmenter(options, pixels.size, kind) if kind else lambda x, y, key: (plain(x, key), y)
-    # A random crop needs something to crop from: the image is made larger by what the crop takes away.
-    load = loader(table, replace(pixels, size=tuple(round(s / options.crop) for s in pixels.size)))
+    larger = pixels
+    if table.places:
+        one = spatial.spatial_augmenter(options, pixels.size, table.places)
+    else:
+        plain = augment.sample_augmenter(options, pixels.size)
+        # A random crop needs something to crop from: the image is made larger by what the crop takes away.
+        larger = replace(pixels, size=tuple(round(s / options.crop) for s in pixels.size))
+
+        def one(image, target, key):
+            return plain(image, key), target
+
+    load = loader(table, larger)
     prints = tf.constant(table.fingerprints, tf.int64)
 
     def view(i, number):

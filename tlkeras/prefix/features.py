@@ -203,6 +203,8 @@ def _impossible(cfg: Config, cut: Cut) -> str | None:
         return "other tokens are masked in every batch"
     if cfg.augment.mixup or cfg.augment.cutmix:
         return "mixup and cutmix mix pixels of several samples"
+    if cfg.augment.active and tasks.annotations(cfg.task_name):
+        return f"augmentation moves the {tasks.annotations(cfg.task_name)} with the pixels"
     if cfg.augment.active and cfg.prefix.views == "live":
         return "augmentation makes new pixels every epoch (prefix.views: 8 would keep 8 views of each sample)"
     return None

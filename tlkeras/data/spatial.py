@@ -1,0 +1,243 @@
+"""Augmentation that moves pictures together with their boxes or masks; pure TensorFlow, the same eager and in tf.data.
+
+One view is one affine map, drawn from (seed, sample, view) as in augment.py: pixels are sampled once, corners of boxes
+go the same way, and numbers of a mask are taken from the nearest pixel.
+
+Boxes are float32 (M, 5), a row each: x0, y0, x1, y1 as parts of the sides, and the class. Crowds have the class -2 or
+less and are moved too; rows of padding are -1 throughout, and so becomes what a view has lost. Rows keep their places.
+Masks are uint8 (h, w), 255 outside the picture.
+"""
+
+from tlkeras.config import Augmentation
+from tlkeras.data.augment import sample_augmenter
+from tlkeras.errors import ConfigError
+
+FILL = 114.0  # grey outside the picture, as detectors pad (YOLOX)
+VOID = 255
+LEAST = 0.25  # part of a box that must stay in view
+MOST_BOXES = 200  # of one picture made by mosaic
+
+
+def refuse(options: Augmentation, kind: str) -> None:
+    """Checks that options of augmentation suit `kind`, 'boxes' or 'masks'.
+
+    Raises:
+        ConfigError: names every option that would move pixels and leave the annotation behind.
+    """
+    if wrong := [name for name in ("rand_augment", "mixup", "cutmix") if getattr(options, name)]:
+        others = "flip, rotate, crop, brightness, contrast, erase and mosaic"
+        raise ConfigError(*(f"augment.{name} does not keep {kind} with their picture; {others} do." for name in wrong))
+
+
+def spatial_augmenter(options: Augmentation, size: tuple[int, int], kind: str):
+    """Returns `f(image, target, seed) -> (image, target)` for `kind` 'boxes' or 'masks'.
+
+    The image, uint8 or float (h, w, 3) in 0..255 of any size, becomes float32 of `size`, clipped to 0..255. A mask has
+    the sides of its image and comes out in `size`. `seed` is an int tensor of shape (2,). `crop` scales by up to 1 /
+    crop to both sides and moves the picture, so part of it is cut off or grey surrounds it. Of a box less than a quarter
+    of which stays in view, or less than one pixel, nothing is kept.
+
+    Raises:
+        ConfigError: for options that cannot carry boxes or masks.
+    """
+    import keras
+    import tensorflow as tf
+
+    refuse(options, kind)
+    colours = sample_augmenter(options.model_copy(update={"flip": None, "rotate": 0.0, "crop": 1.0}), size)
+
+    def augment(image, target, seed):
+        image = keras.ops.cast(image, "float32")
+        sides = tf.cast(tf.shape(image)[:2], tf.float32)
+        matrix = _drawn(options, sides, seed)
+        image = _sampled(image[None], _to_pixels(matrix, sides, size)[None], size, "BILINEAR", FILL)[0]
+        if kind == "masks":
+            target = tf.cast(target, tf.float32)[None, ..., None]
+            target = _sampled(target, _to_pixels(matrix, sides, size)[None], size, "NEAREST", float(VOID))
+            target = tf.cast(target[0, ..., 0], tf.uint8)
+        else:
+            target = _moved(target, matrix, size, turned=options.rotate > 0)
+        return colours(image, seed), target
+
+    return augment
+
+
+def mosaic_augmenter(options: Augmentation, kind: str):
+    """Returns `f(images, targets, seed) -> images, targets` on a batch, or None where mosaic is off.
+
+    With the chance `mosaic` a picture becomes four of the batch, itself and three drawn ones, in quadrants around a
+    random centre: each is scaled to cover its quadrant and cut off there. Images are float32 (B, h, w, 3), masks uint8
+    (B, h, w). Boxes (B, M, 5) become (B, min(4 * M, 200), 5), those that are there in front of the padding.
+    """
+    import tensorflow as tf
+
+    if not options.mosaic:
+        return None
+
+    def augment(images, targets, seed):
+        images = tf.cast(images, tf.float32)
+        count, height, width = (tf.shape(images)[n] for n in range(3))
+        keys = tf.random.split(tf.cast(seed, tf.int64), 3, alg="philox")
+        centre = tf.random.stateless_uniform([count, 2], keys[0], 0.3, 0.7)  # x, y
+        chosen = tf.random.stateless_uniform([count], keys[1]) < options.mosaic
+        others = tf.random.stateless_uniform([count, 3], keys[2], 0, count, tf.int32)
+        members = tf.concat([tf.range(count)[:, None], others], 1)
+        # Without mosaic all four quadrants show the picture as it is.
+        members = tf.where(chosen[:, None], members, tf.range(count)[:, None])
+        size = tf.cast(tf.stack([width, height]), tf.float32)
+        # The centre on the border between two pixels, so that no pixel belongs to two quadrants.
+        centre = tf.round(centre * size) / size
+        x = (tf.range(width, dtype=tf.float32) + 0.5) / size[0]
+        y = (tf.range(height, dtype=tf.float32) + 0.5) / size[1]
+        made, marks = 0.0, []
+        for n, (right, lower) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
+            corner = tf.constant([right, lower], tf.float32)
+            share = tf.abs(corner - centre)  # sides of the quadrant
+            scale = tf.where(chosen[:, None], tf.reduce_max(share, 1, keepdims=True), 1.0)
+            shift = tf.where(chosen[:, None], centre - (1 - corner) * scale, 0.0)
+            matrix = _axes(1 / scale * tf.ones([1, 2]), -shift / scale)
+            inside = (x >= centre[:, :1]) == bool(right), (y >= centre[:, 1:]) == bool(lower)
+            inside = tf.cast(inside[1][:, :, None] & inside[0][:, None, :], tf.float32)[..., None]
+            pixels = _to_pixels(matrix, size[::-1], (height, width))
+            if kind == "masks":
+                both = tf.concat([images, tf.cast(targets, tf.float32)[..., None]], -1)
+                part = tf.gather(both, members[:, n])
+                numbers = _sampled(part[..., 3:], pixels, (height, width), "NEAREST", float(VOID))
+                part = tf.concat([_sampled(part[..., :3], pixels, (height, width), "BILINEAR", FILL), numbers], -1)
+            else:
+                part = _sampled(tf.gather(images, members[:, n]), pixels, (height, width), "BILINEAR", FILL)
+                frame = tf.concat([corner * centre, tf.where(corner > 0, 1.0, centre)], 1)
+                frame = tf.where(chosen[:, None], frame, tf.constant([0.0, 0.0, 1.0, 1.0]))
+                moved = _moved(tf.gather(targets, members[:, n]), matrix, (height, width), frame)
+                marks.append(moved if n == 0 else tf.where(chosen[:, None, None], moved, -1.0))
+            made += tf.where(inside > 0, part, 0.0)
+        if kind == "masks":
+            return made[..., :3], tf.cast(tf.round(made[..., 3]), tf.uint8)
+        rows = tf.concat(marks, 1)
+        first = tf.argsort(tf.cast(rows[..., 4] == -1, tf.int32), axis=1, stable=True)
+        return made, tf.gather(rows, first, batch_dims=1)[:, :MOST_BOXES]
+
+    return augment
+
+
+def _drawn(options: Augmentation, sides, seed):
+    """The affine map of one view, (3, 3), from places in the result to places in the picture, both as parts of sides."""
+    import tensorflow as tf
+
+    draws = tf.unstack(tf.random.stateless_uniform([6], tf.cast(seed, tf.int64)), num=6)
+    matrix = tf.eye(3)
+    if options.flip:
+        mirrored = [
+            float(options.flip in (name, "both")) * tf.cast(draw < 0.5, tf.float32)
+            for name, draw in zip(("horizontal", "vertical"), draws[:2], strict=True)
+        ]
+        mirrored = tf.stack(mirrored)
+        matrix = _axes(1 - 2 * mirrored, mirrored)
+    if options.crop < 1:
+        # As often larger as smaller by the same factor.
+        part = tf.exp((2 * draws[2] - 1) * -tf.math.log(options.crop))
+        matrix = _axes(tf.stack([part, part]), tf.stack(draws[3:5]) * (1 - part)) @ matrix
+    if options.rotate:
+        angle = (2 * draws[5] - 1) * (options.rotate * 3.141592653589793 / 180)
+        cosine, sine, ratio = tf.cos(angle), tf.sin(angle), sides[0] / sides[1]
+        turn = tf.stack([tf.stack([cosine, -sine * ratio]), tf.stack([sine / ratio, cosine])])
+        matrix = _affine(turn, 0.5 - tf.linalg.matvec(turn, [0.5, 0.5])) @ matrix
+    return matrix
+
+
+def _axes(scale, shift):
+    """(..., 3, 3) of a scale and a shift along x and y, (..., 2) each."""
+    import tensorflow as tf
+
+    return _affine(tf.linalg.diag(scale), shift)
+
+
+def _affine(linear, shift):
+    import tensorflow as tf
+
+    top = tf.concat([linear, shift[..., None]], -1)
+    return tf.concat([top, tf.broadcast_to(tf.constant([0.0, 0.0, 1.0]), tf.shape(top[..., :1, :]))], -2)
+
+
+def _to_pixels(matrix, sides, size):
+    """A map (..., 3, 3) between parts of sides as the eight numbers (..., 8) by which TensorFlow samples: from the
+    column and row of a pixel of the result to those in the picture, which lie half a pixel off its places."""
+    import tensorflow as tf
+
+    width, height = tf.cast(size[1], tf.float32), tf.cast(size[0], tf.float32)
+    picture, result = tf.stack([sides[1], sides[0]]), tf.stack([width, height])
+    linear = matrix[..., :2, :2] * picture[:, None] / result
+    shift = matrix[..., :2, 2] * picture + tf.linalg.matvec(linear, [0.5, 0.5]) - 0.5
+    rows = tf.concat([linear, shift[..., None]], -1)
+    flat = tf.reshape(rows, tf.concat([tf.shape(rows)[:-2], [6]], 0))
+    return tf.concat([flat, tf.zeros_like(flat[..., :2])], -1)
+
+
+def _sampled(images, transforms, size, interpolation: str, fill: float):
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=images,
+            transforms=transforms,
+            output_shape=tf.stack([tf.cast(s, tf.int32) for s in size]),
+            fill_value=fill,
+            interpolation=interpolation,
+            fill_mode="CONSTANT",
+        )
+
+
+def _moved(boxes, matrix, size, frame=(0.0, 0.0, 1.0, 1.0), turned: bool = False):
+    """Boxes (..., M, 5) carried from the picture into the result, cut off at a frame (..., 4) of it; -1 where too little
+    is left. `matrix` (..., 3, 3) maps the result to the picture; `turned` says that it does not keep upright what is."""
+    import tensorflow as tf
+
+    boxes = tf.cast(boxes, tf.float32)
+    numbers, frame = boxes[..., 4], tf.convert_to_tensor(frame)[..., None, :]
+    corners = _mapped(tf.linalg.inv(matrix), _corners(boxes))
+    low, high = tf.reduce_min(corners, -2), tf.reduce_max(corners, -2)
+    if turned:
+        cut_low, cut_high = _in_view(corners, boxes, matrix, frame)
+    else:
+        cut_low, cut_high = tf.maximum(low, frame[..., :2]), tf.minimum(high, frame[..., 2:])
+    left = tf.reduce_prod(tf.maximum(cut_high - cut_low, 0.0), -1)
+    pixel = 1 / tf.stack([tf.cast(size[1], tf.float32), tf.cast(size[0], tf.float32)])
+    kept = (
+        (numbers != -1)
+        & (left >= LEAST * tf.reduce_prod(high - low, -1))
+        & tf.reduce_all(cut_high - cut_low >= pixel - 1e-5, -1)
+    )
+    return tf.where(kept[..., None], tf.concat([cut_low, cut_high, numbers[..., None]], -1), -1.0)
+
+
+def _corners(boxes):
+    """The corners (..., 4, 2) of x0, y0, x1, y1, in turn around the box."""
+    import tensorflow as tf
+
+    x0, y0, x1, y1 = (boxes[..., n] for n in range(4))
+    return tf.stack([tf.stack([x0, x1, x1, x0], -1), tf.stack([y0, y0, y1, y1], -1)], -1)
+
+
+def _mapped(matrix, points):
+    """Points (..., M, n, 2) under a map (..., 3, 3)."""
+    import tensorflow as tf
+
+    return tf.linalg.matvec(matrix[..., None, None, :2, :2], points) + matrix[..., None, None, :2, 2]
+
+
+def _in_view(corners, boxes, matrix, frame):
+    """The lowest and highest x, y of what is seen in a frame (..., 1, 4) of the boxes that were turned to `corners`
+    (..., M, 4, 2): of their sides, as far as these lie in the frame, and of the frame's corners that lie in the box."""
+    import tensorflow as tf
+
+    step = tf.roll(corners, -1, -2) - corners
+    step = tf.where(tf.abs(step) < 1e-9, 1e-9, step)
+    first, last = ((frame[..., None, n : n + 2] - corners) / step for n in (0, 2))
+    enters = tf.maximum(tf.reduce_max(tf.minimum(first, last), -1), 0.0)
+    leaves = tf.minimum(tf.reduce_min(tf.maximum(first, last), -1), 1.0)
+    around = tf.broadcast_to(_corners(frame), tf.shape(corners))
+    back = _mapped(matrix, around)
+    covered = tf.reduce_all((back >= boxes[..., None, :2]) & (back <= boxes[..., None, 2:4]), -1)
+    points = tf.concat([corners + enters[..., None] * step, corners + leaves[..., None] * step, around], -2)
+    seen = tf.concat([enters <= leaves, enters <= leaves, covered], -1)[..., None]
+    return tf.reduce_min(tf.where(seen, points, 9.0), -2), tf.reduce_max(tf.where(seen, points, -9.0), -2)

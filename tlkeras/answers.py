@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras import data, tasks
+from tlkeras import config, data, mask_metrics, tasks
 from tlkeras.config import Data
 from tlkeras.data import pictures, scan, tables, text_sources
 from tlkeras.errors import DataError, UsageError
 from tlkeras.evaluation import Trained, columns_of, judgements, open_trained, outputs
 from tlkeras.progress import Progress
+from tlkeras.run import open_run, read_json
 
 
 def predict(folder, files=(), batch: int | None = None, quiet: bool = False, given=(), sets=()) -> list[dict]:
@@ -102,6 +103,43 @@ def _answers(trained: Trained, samples: list[tuple[str, ...]], batch, progress):
     table = trained.network.reader.table(samples, empty, empty[:, 0])
     for part in judgements(trained, table, samples, batch, progress):
         yield from (trained.task.decode(output, trained.answer) for output in part)
+
+
+def draw(folder, found: list[dict], into) -> list[Path]:
+    """Draws the boxes or masks of answers into their pictures: PNG files in the folder `into`, which must not hold them
+    yet; of masks the index mask too, NAME.mask.png. Returns the files.
+
+    Raises:
+        UsageError: when the run answers with neither, or a file is there already.
+    """
+    from tlkeras.data import masks
+    from tlkeras.reports import drawing
+
+    run = open_run(folder)
+    classes = read_json(run.manifest)["answer"].get("classes", [])
+    if not tasks.annotations(config.load(run.config).task_name):
+        raise UsageError(f"{folder} answers with neither boxes nor masks; there is nothing to draw. Leave --draw out.")
+    into, written = Path(into), []
+    into.mkdir(parents=True, exist_ok=True)
+    for number, answer in enumerate(a for a in found if "error" not in a):
+        path = Path(answer["file"])
+        made = into / f"{path.stem}.png"
+        if made in written:  # of two folders
+            made = into / f"{number}-{path.stem}.png"
+        if made.exists():
+            raise UsageError(f"{made} is there already and is not overwritten. Name another folder with --draw.")
+        image = data.picture(path)
+        if "boxes" in answer:
+            rows = answer["boxes"]
+            boxes, labels, scores = ([row[key] for row in rows] for key in ("box", "label", "score"))
+            drawn = drawing.boxes(image, boxes, labels, scores, classes=classes)
+        else:
+            mask = mask_metrics.unrun(answer["mask"], answer["size"])
+            drawn = drawing.mask(image, mask, classes)
+            masks.write(into / f"{made.stem}.mask.png", mask.astype(np.uint8))
+        drawn.save(made)
+        written.append(made)
+    return written
 
 
 def line(answer: dict) -> str:

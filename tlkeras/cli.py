@@ -221,8 +221,9 @@ def evaluate(run, split, data, batch, quiet):
 @click.option("--text", "texts", multiple=True, help="A text instead of a file; repeatable.")
 @click.option("-s", "--set", "sets", multiple=True, metavar="task.KEY=VALUE", help="Override: -s task.sampler=top_p")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples at a time; default: what this machine does best.")
+@click.option("--draw", type=PATH, help="Folder for pictures with the boxes or masks in them.")
 @quiet_option
-def predict(run, files, texts, sets, batch, quiet):
+def predict(run, files, texts, sets, batch, draw, quiet):
     """Answers for FILES and folders of them, or for texts.
 
     A run on images takes image files; a run on text takes .txt files and tables with the columns it was trained on.
@@ -236,6 +237,8 @@ def predict(run, files, texts, sets, batch, quiet):
     text = "\n".join(answers.line(a) for a in found) + (
         f"\n{failed} of {len(found)} could not be answered." if failed else ""
     )
+    if draw:
+        text += f"\nDrawn into {draw}: {len(answers.draw(run, found, draw))} pictures."
     return Answer(found, text, exit_code=3 if failed else 0)
 
 

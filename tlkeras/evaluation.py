@@ -49,7 +49,10 @@ def open_trained(folder, precision: str | None = None, sets=()) -> Trained:
     precision = precision or hardware
     about, answer = read_json(run.backbone), manifest["answer"]
     net = network.rebuild(network.plain(cfg), answer, about, run.model, precision, run.tokenizer)
-    return Trained(run, cfg, tasks.get(cfg.task_name), tasks.options_of(cfg), manifest["answer"], net)
+    options = tasks.options_of(cfg)
+    if sets:  # what an answer is made of, such as a threshold, follows the options that were overridden
+        answer = answer | {k: v for k, v in options.model_dump().items() if k in answer}
+    return Trained(run, cfg, tasks.get(cfg.task_name), options, answer, net)
 
 
 def evaluate(folder, split: str = "test", data_path=None, batch: int | None = None, quiet: bool = False) -> dict:

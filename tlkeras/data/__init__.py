@@ -282,6 +282,17 @@ def scan_files(paths, root=None, follow_symlinks: bool = False, progress=None, k
     )
 
 
+def picture(path):
+    """An image file as a PIL image, decoded as for training: upright, alpha on white."""
+    from pathlib import Path
+
+    from PIL import Image
+
+    from tlkeras.data import images
+
+    return Image.fromarray(images.decode(Path(path).read_bytes()).numpy())
+
+
 def reopen(run) -> Held:
     """The data of a run as it was split, from its folder."""
     import pyarrow.parquet

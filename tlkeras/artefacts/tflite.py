@@ -7,16 +7,20 @@ Three things the converter does not refuse and we do: operators of TensorFlow it
 interpreter runs; custom operators; and an "int8" file that computes in float.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tlkeras import detectors, tasks
+from tlkeras.detectors import decode_client
 from tlkeras.errors import GateError, ModelError, missing_extra
 from tlkeras.progress import quiet_descriptor
 
 FILE = "model.tflite"
 INT8 = "tflite-int8"
+LOCATIONS = "locations.npy"  # beside a detector that is decoded by its client
 TOKENS = {
     "token_ids": "Numbers of the tokens, as tokenizer.py gives them.",
     "padding_mask": "1 where a token stands, 0 behind the last.",
@@ -32,16 +36,15 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     """
     from tlkeras.artefacts import metadata
 
-    model = _convert(trained, contract, calibration)
+    apart = _taken_apart(trained, contract["format"])
+    model = _convert(trained, contract, calibration, apart and apart[0])
     refuse_custom_operators(model, contract["format"])
-    answer = trained.answer
-    output = {
-        "name": trained.task.OUTPUT,
-        "description": "One number per class." if answer.get("classes") else "Values in the unit of the data.",
-    }
-    files = {}
-    if answer.get("classes"):
-        output["labels"], files["labels.txt"] = "labels.txt", ("\n".join(answer["classes"]) + "\n").encode()
+    outputs, files = _outputs(trained, apart), {}
+    if classes := trained.answer.get("classes"):
+        files["labels.txt"] = ("\n".join(classes) + "\n").encode()
+    if apart:
+        np.save(folder / LOCATIONS, apart[1])
+        shutil.copyfile(decode_client.__file__, folder / "decode.py")
     names = {
         "name": contract["name"],
         "version": contract["tlkeras"],
@@ -55,7 +58,7 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
         size = "x".join(map(str, contract["input"]["size"]))
         inputs = {"pixels": {"name": "pixels", "kind": "image", "description": f"RGB, {size}, 0..255."}}
     path = folder / FILE
-    described = {**contract, **names, "inputs": inputs, "outputs": {trained.task.OUTPUT: output}}
+    described = {**contract, **names, "inputs": inputs, "outputs": outputs}
     try:
         path.write_bytes(metadata.embed(model, described, files))
     except ModelError as e:
@@ -63,10 +66,36 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     return path
 
 
+def _taken_apart(trained, form: str):
+    """Of a detector in int8 the network up to its offsets and scores, and its locations; else None. Eight bits hold
+    each of the two, but not both in one range, and no sum over boxes."""
+    if form != INT8 or tasks.annotations(trained.config.task_name) != "boxes":
+        return None
+    return detectors.parts(trained.answer["detector"], trained.network.model)
+
+
+def _outputs(trained, apart) -> dict:
+    """What the outputs are, for the metadata."""
+    places = tasks.annotations(trained.config.task_name)
+    if apart:
+        return {
+            "offsets": {"name": "offsets", "description": f"Read by decode.py, with {LOCATIONS}."},
+            "scores": {"name": "scores", "description": "One number per class.", "labels": "labels.txt"},
+        }
+    said = {
+        "boxes": "Rows of x0, y0, x1, y1 as parts of the image, the number of the class, and the score; -1 behind the last.",
+        "masks": "The number of the class of each pixel.",
+        None: "One number per class." if trained.answer.get("classes") else "Values in the unit of the data.",
+    }
+    output = {"name": trained.task.OUTPUT, "description": said[places]}
+    if trained.answer.get("classes") and places is None:
+        output["labels"] = "labels.txt"
+    return {trained.task.OUTPUT: output}
+
+
 def _write_tokenizer(trained, contract: dict, folder: Path) -> None:
     """Writes tokenizer.json and, beside it, the client that turns text into ids with it."""
     import json
-    import shutil
 
     from tlkeras.artefacts import tokenizer_client, tokenizer_file
 
@@ -76,7 +105,8 @@ def _write_tokenizer(trained, contract: dict, folder: Path) -> None:
     shutil.copyfile(tokenizer_client.__file__, folder / "tokenizer.py")
 
 
-def _convert(trained, contract: dict, calibration) -> bytes:
+def _convert(trained, contract: dict, calibration, apart=None) -> bytes:
+    """The file as the converter writes it; `apart` is the network to write instead, with its outputs as they are."""
     import tempfile
 
     import tensorflow as tf
@@ -105,6 +135,8 @@ def _convert(trained, contract: dict, calibration) -> bytes:
     def forward(*given):
         x = {spec.name: x for spec, x in zip(specs, given, strict=True)}
         x = tf.cast(given[0], tf.float32) if "pixels" in x else x
+        if apart is not None:
+            return dict(zip(("offsets", "scores"), apart(x, training=False), strict=True))
         return {task.OUTPUT: task.finish(model(x, training=False), answer)}
 
     with tempfile.TemporaryDirectory() as folder:
@@ -186,11 +218,15 @@ def load(folder: Path, threads: int | None = None):
     Raises:
         MachineError: when ai-edge-litert is not installed.
     """
+    from tlkeras.artefacts import metadata
+
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as e:
         raise missing_extra("ai-edge-litert", "tflite") from e
 
+    locations = np.load(folder / LOCATIONS, allow_pickle=False) if (folder / LOCATIONS).is_file() else None
+    facts = metadata.read((folder / FILE).read_bytes())[0]["answer"] if locations is not None else {}
     interpreter = Interpreter(model_path=str(folder / FILE), num_threads=threads)
     signature = interpreter.get_signature_runner()
     details = signature.get_output_details()
@@ -203,6 +239,17 @@ def load(folder: Path, threads: int | None = None):
             scale, zero = detail["quantization"]
             values = np.concatenate([row[name] for row in rows]).astype(np.float32)
             out[name] = (values - zero) * scale if scale else values
-        return out
+        return out if locations is None else {"detections": _decoded(locations, facts, out)}
 
     return run
+
+
+def _decoded(locations, facts: dict, out: dict) -> np.ndarray:
+    """What decode.py makes of each sample, (n, most, 6), as `finish` gives it."""
+    limits = {key: facts[key] for key in ("most", "iou", "least_score")}
+    found = np.full((len(out["scores"]), facts["most"], 6), -1, np.float32)
+    found[:, :, 5] = 0
+    for row, offsets, scores in zip(found, out["offsets"], out["scores"], strict=True):
+        boxes = decode_client.decode(locations, offsets, scores, **limits)
+        row[: len(boxes)] = boxes
+    return found

@@ -92,9 +92,10 @@ def metrics(options: Options) -> list:
 
 
 def finish(raw, answer):
-    from keras import ops
+    import tensorflow as tf
 
-    return ops.cast(ops.argmax(raw, axis=-1), "uint8")
+    # Keras' argmax looks at the bits of -0.0, by an operator that TFLite does not have.
+    return tf.cast(tf.argmax(raw, axis=-1, output_type=tf.int32), tf.uint8)
 
 
 def strata(rows, answer):
@@ -106,7 +107,7 @@ def columns(rows, found, answer) -> dict:
 
     k = len(answer["classes"])
     truth = [mask_files.load(path) for path in rows]
-    found = [scaled(f, t.shape) for f, t in zip(found, truth, strict=True)]
+    found = [scaled(np.asarray(f, np.uint8), t.shape) for f, t in zip(found, truth, strict=True)]
     counts = [mask_metrics.confusion(t, f, k, answer["ignore"]).ravel() for t, f in zip(truth, found, strict=True)]
     numbers = pyarrow.list_(pyarrow.int64())
     return {
@@ -138,7 +139,8 @@ def apart(got, expected) -> tuple[float, float]:
 
 def decode(mask, answer, size=None) -> dict:
     """{'shares': {class: part of the picture}, 'size', 'mask': value, length, value, length, ... row by row}."""
-    mask = np.asarray(mask) if size is None else scaled(mask, size)
+    mask = np.asarray(mask, np.uint8)
+    mask = mask if size is None else scaled(mask, size)
     counts = np.bincount(mask.ravel(), minlength=len(answer["classes"])) / mask.size
     found = {c: round(float(n), 6) for c, n in zip(answer["classes"], counts, strict=True) if n}
     shares = dict(sorted(found.items(), key=lambda item: -item[1]))

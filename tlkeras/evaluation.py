@@ -231,6 +231,7 @@ def write_predictions(path, parts, answer: dict) -> None:
 
 def read_predictions(path) -> tuple[dict, dict]:
     """Reads a predictions file: ({column: array (n,) or (n, k) of numbers, list of anything else}, answer).
+    Lists of numbers that differ in length stay lists.
 
     Raises:
         ModelError: when it is none.
@@ -248,11 +249,14 @@ def read_predictions(path) -> tuple[dict, dict]:
 
 def _column(column):
     import pyarrow
+    import pyarrow.compute
 
     if pyarrow.types.is_floating(column.type):
         return column.to_numpy()
     if pyarrow.types.is_list(column.type) and pyarrow.types.is_floating(column.type.value_type):
-        return column.combine_chunks().flatten().to_numpy().reshape(len(column), -1)
+        lengths = pyarrow.compute.list_value_length(column).unique()
+        if len(lengths) <= 1:
+            return column.combine_chunks().flatten().to_numpy().reshape(len(column), -1)
     return column.to_pylist()
 
 
@@ -284,9 +288,9 @@ def text(result: dict) -> str:
         )
     if per := result.get("per_class"):
         wide = max(len(c) for c in per["class"])
-        out.append(f"  {'class':<{wide}}  precision  recall      f1  support")
-        out += [
-            f"  {c:<{wide}}     {p:.4f}  {r:.4f}  {f:.4f}  {int(s):>7}"
-            for c, p, r, f, s in zip(*per.values(), strict=True)
-        ]
+        figures = [k for k in per if k not in ("class", "support")]
+        out.append(f"  {'class':<{wide}}" + "".join(f"{k:>11}" for k in figures) + "    support")
+        for i, c in enumerate(per["class"]):
+            shown = ("-" if per[k][i] is None else f"{per[k][i]:.4f}" for k in figures)
+            out.append(f"  {c:<{wide}}" + "".join(f"{v:>11}" for v in shown) + f"{int(per['support'][i]):>11}")
     return "\n".join(out)

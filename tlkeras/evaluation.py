@@ -254,8 +254,8 @@ def _column(column):
     if pyarrow.types.is_floating(column.type):
         return column.to_numpy()
     if pyarrow.types.is_list(column.type) and pyarrow.types.is_floating(column.type.value_type):
-        lengths = pyarrow.compute.list_value_length(column).unique()
-        if len(lengths) <= 1:
+        lengths = set(pyarrow.compute.list_value_length(column).to_pylist())
+        if len(lengths) == 1:
             return column.combine_chunks().flatten().to_numpy().reshape(len(column), -1)
     return column.to_pylist()
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"errors", "progress"},
     {"run", "config", "device", "steps", "fused"},
     {"blocks", "lora"},
-    {"backbones", "weights"},
+    {"backbones", "weights", "detectors", "decoders"},
     {"metrics", "text_metrics", "box_metrics", "mask_metrics", "recipe", "tasks", "data", "checkpoints"},
     {"configure", "network"},
     {"plans", "health"},

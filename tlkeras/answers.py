@@ -49,8 +49,10 @@ def _of_images(trained: Trained, files, batch, progress) -> list[dict]:
         empty = np.zeros((len(good), 1), np.float32)
         table = pictures.Table(good, empty, empty[:, 0], prints, [found.good[p].sha256 for p in good])
         rows = (row for output in outputs(trained, table, batch, progress) for row in output)
+        places = hasattr(trained.task, "maps")
         for name, output in zip(good, rows, strict=True):
-            answers[name] = {"file": name, **trained.task.decode(output, trained.answer)}
+            sized = ((found.good[name].height, found.good[name].width),) if places else ()
+            answers[name] = {"file": name, **trained.task.decode(output, trained.answer, *sized)}
     return list(answers.values())
 
 
@@ -113,6 +115,11 @@ def _said(answer: dict) -> str:
     if "label" in answer:
         others = ", ".join(f"{c} {s:.3f}" for c, s in list(answer["scores"].items())[1:3])
         return f"{answer['label']} {answer['score']:.3f}   ({others})"
+    if "boxes" in answer:
+        shown = [f"{b['label']} {b['score']:.3f} at {', '.join(f'{v:.0f}' for v in b['box'])}" for b in answer["boxes"]]
+        return "; ".join(shown) or "nothing found"
+    if "shares" in answer:
+        return ", ".join(f"{c} {100 * share:.1f} %" for c, share in answer["shares"].items())
     if "labels" in answer:
         return ", ".join(answer["labels"]) or "none"
     if "entities" in answer:

@@ -6,12 +6,13 @@ some layers by a process-wide counter (InceptionV3's `conv2d_4`).
 """
 
 import fnmatch
+import math
 import re
 import warnings
 
 from tlkeras.errors import ModelError, nearest
 
-HEAD = "head"
+NECK, HEAD = "neck", "head"
 
 
 def flatten(model, inputs, pixels=None, opened=None) -> dict:
@@ -87,9 +88,38 @@ def split(inputs, tensors: dict, boundaries) -> dict[str, tuple]:
     return blocks
 
 
+def levels(tensors: dict, boundaries, size: tuple[int, int]) -> dict:
+    """The last feature map of each size, at the ends of blocks: {stride: (B, height / stride, width / stride, c)}.
+
+    `tensors` and `boundaries` are as for `split`. A map that padding made a pixel larger or smaller than the stride
+    says is brought to that size, so that maps can be laid over each other.
+
+    Raises:
+        ModelError: when the network has no maps, as a transformer of tokens.
+    """
+    import keras
+
+    found = {}
+    for _, boundary in boundaries:
+        x = tensors[boundary]
+        if len(x.shape) == 4 and x.shape[1] and x.shape[1] > 1:
+            found[2 ** round(math.log2(size[0] / x.shape[1]))] = x
+    if not found:
+        raise ModelError(
+            "The backbone gives no feature maps (B, height, width, channels), which places in a picture are found in. Choose a convolutional one: tlkeras backbones --kind image"
+        )
+    wanted = {stride: tuple(-(-side // stride) for side in size) for stride in found}
+    return {
+        stride: x
+        if tuple(x.shape[1:3]) == wanted[stride]
+        else keras.ops.image.resize(x, wanted[stride], interpolation="bilinear")
+        for stride, x in sorted(found.items())
+    }
+
+
 def select(pattern: str, blocks: list[str]) -> list[str]:
-    """The blocks that a pattern names: a name, a glob, 'a..b', 'blocks[-2:]' (without the head), or 'all'."""
-    body = [b for b in blocks if b != HEAD]
+    """The blocks that a pattern names: a name, a glob, 'a..b', 'blocks[-2:]' (without neck and head), or 'all'."""
+    body = [b for b in blocks if b not in (NECK, HEAD)]
     if pattern == "all":
         return list(blocks)
     if found := re.fullmatch(r"blocks\[(-?\d+)?(:)?(-?\d+)?\]", pattern):

@@ -16,7 +16,7 @@ from tlkeras.prefix import streams
 from tlkeras.progress import Progress
 from tlkeras.run import Run, open_run, read_json, replacing, sha256, write_json
 
-PART = 4096  # rows whose outputs are held at a time
+PART, FEW = 4096, 64  # rows whose outputs are held at a time; where each is a mask or many boxes
 
 
 @dataclass(frozen=True)
@@ -123,25 +123,36 @@ def outputs(trained: Trained, table, batch: int | None = None, progress: Progres
     """Yields the finished outputs (b, k) of the rows of a table, in order, `batch` at a time; None: as many as this
     machine does best."""
     finish, answer, net = trained.task.finish, trained.answer, trained.network
+    # What makes boxes and masks of maps stays outside of the graph: OpenVINO and TensorFlow break ties differently.
+    maps = hasattr(trained.task, "maps")
+    last = _compiled(lambda raw: finish(raw, answer)) if maps else None
     dtype = "uint8" if net.reader is None else None
     batch = batch or (texts.rows_at_a_time(len(table)) if net.reader else None)
-    stream = streams.open_stream(net.model, dtype, lambda raw: (finish(raw[0], answer),), batch)
+    inside = tuple if maps else lambda raw: (finish(raw[0], answer),)
+    stream = streams.open_stream(net.model, dtype, inside, batch)
     kind, done = pipeline.of(table), 0
     if progress:
         progress.start()
     with data.changed_files():
         # Texts are passed by length, so their order is put right again part by part.
-        for start in range(0, len(table), PART):
-            part = [(i, 0) for i in range(start, min(start + PART, len(table)))]
+        size = FEW if maps else PART
+        for start in range(0, len(table), size):
+            part = [(i, 0) for i in range(start, min(start + size, len(table)))]
             order = [i for i, _ in kind.arranged(table, net.input, part)]
             rows = []
             for (output,) in stream.run(kind.views(table, net.input, [(i, 0) for i in order], stream.batch, 0)):
-                rows += list(output)
+                rows += list(last(output).numpy() if last else output)
                 done += len(output)
                 if progress:
                     progress.step("predict", done, len(table))
             found = [rows[k] for k in np.argsort(order, kind="stable")]
             yield np.stack(found) if len({r.shape for r in found}) == 1 else found
+
+
+def _compiled(function):
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def _judged(trained: Trained, table, batch: int, progress: Progress | None) -> np.ndarray:
@@ -185,7 +196,13 @@ def _other(trained: Trained, held, data_path, progress):
         asked["classes"] = trained.answer["classes"]
     wanted = tasks.wanted(trained.config.task_name)
     other = data.collect(
-        Data.model_validate(asked), trained.task, trained.options, progress, every_class=False, texts=wanted
+        Data.model_validate(asked),
+        trained.task,
+        trained.options,
+        progress,
+        every_class=False,
+        texts=wanted,
+        places=tasks.annotations(trained.config.task_name),
     )
     known = {held.hashes[i]: held.ids[i] for i in held.rows("train")}
     if seen := [f"{other.ids[i]} (trained on as {known[h]})" for i, h in enumerate(other.hashes) if h in known]:

@@ -6,7 +6,7 @@ import fnmatch
 
 import numpy as np
 
-from tlkeras.blocks import HEAD, select
+from tlkeras.blocks import HEAD, NECK, select
 from tlkeras.errors import PlanError, nearest
 
 
@@ -22,7 +22,7 @@ def enable(blocks: dict[str, tuple], options) -> frozenset[str]:
     """
     import keras
 
-    body = [b for b in blocks if b != HEAD]
+    body = [b for b in blocks if b not in (NECK, HEAD)]
     if strange := [p for p in options.blocks if not select(p, body)]:
         raise PlanError(
             f"backbone.lora.blocks: there is no block {', '.join(strange)}.{nearest(strange[0], body)} There are: {' '.join(body)}."

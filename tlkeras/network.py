@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkeras import backbones, blocks, lora, tasks, weights
 from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub, keras_hub_tokens
-from tlkeras.blocks import HEAD
+from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
 
@@ -189,11 +189,19 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
     if hasattr(task, "token_head"):
         inputs |= {name: keras.Input((None,), name=name, dtype="int32") for name in getattr(task, "INPUTS", ())}
         raw = task.token_head(tensors[""], inputs, base, answer, options)
+    elif hasattr(task, "maps"):
+        raw = task.maps(blocks.levels(tensors, boundaries, contract.size), contract.size, answer, options)
     else:
         raw = task.head(_pooled(tensors[""], config.backbone.pool or record.pool, inputs, contract), answer, options)
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
-    cut[HEAD] = tuple(x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer))
+    new = [x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer)]
+    # Layers of the backbone that no map was taken behind, as its last ones may be, are not in the model.
+    there = {id(x) for x in model.layers}
+    cut = {block: kept for block, layers in cut.items() if (kept := tuple(x for x in layers if id(x) in there))}
+    if neck := tuple(x for x in new if x.name.startswith("neck_")):
+        cut[NECK] = neck
+    cut[HEAD] = tuple(x for x in new if not x.name.startswith("neck_"))
     adapted = lora.enable(cut, config.backbone.lora) if config.backbone.lora else frozenset()
     known = record.sources.get(weights_name or "")
     about = {

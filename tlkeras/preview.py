@@ -40,7 +40,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     cfg, origin = configure.load(path, sets)
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     wanted = tasks.wanted(cfg.task_name)
-    samples = sources.read(cfg.data, offline, wanted)
+    samples = sources.read(cfg.data, offline, wanted, tasks.annotations(cfg.task_name))
     if wanted is not None and cfg.data.on_bad == "fail":
         if bad := [
             f"{i}: {why}" for i, t in zip(samples.ids, samples.inputs, strict=True) if (why := text_sources.fault(t))
@@ -48,7 +48,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             raise DataError(listed(f"{len(bad)} of {len(samples)} texts cannot be used", bad))
     elif wanted is not None:
         samples = samples.keep([text_sources.fault(t) is None for t in samples.inputs])
-    targets, answer = task.targets(samples.labels, options, cfg.data.classes)
+    targets, answer = task.targets(samples.labels, options, cfg.data.classes or samples.classes)
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
     stated = set(filter(None, samples.splits))
     parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}

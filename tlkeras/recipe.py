@@ -22,8 +22,9 @@ SIZES = (
 STOP = EarlyStopping(patience=5)
 
 
-def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
-    """The phases of `recipe` ('head', 'fine_tune' or 'all') for this many training samples and backbone blocks.
+def phases(recipe: str, samples: int, batch: int, blocks: int, new: list[str] | None = None) -> list[Phase]:
+    """The phases of `recipe` ('head', 'fine_tune' or 'all') for this many training samples and backbone blocks; `new`
+    are the blocks that begin at random, None: the head.
 
     >>> [(p.name, p.epochs, p.train) for p in phases("fine_tune", 109, 32, 9)]
     [('head', 30, ['head']), ('blocks', 15, ['head', 'blocks[-2:]'])]
@@ -49,7 +50,8 @@ def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
                 early_stopping=STOP,
             )
         ]
-    head = Phase(name="head", train=["head"], epochs=epochs(head_steps), learning_rate=5e-3, early_stopping=STOP)
+    new = new or ["head"]
+    head = Phase(name="head", train=new, epochs=epochs(head_steps), learning_rate=5e-3, early_stopping=STOP)
     if recipe == "head":
         return [head]
     # Weight decay only where there is enough to overfit with; a lower rate than the head's, as the head has settled.
@@ -57,7 +59,7 @@ def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
         head,
         Phase(
             name="blocks",
-            train=["head", trained],
+            train=[*new, trained],
             epochs=epochs(block_steps),
             learning_rate=1e-4,
             layer_decay=0.7,

@@ -74,7 +74,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     pixels = None if text or cfg.augment.active else network.contract(cfg, offline)
     held = (
         data.reopen(run)
-        if resume and run.splits.is_file()
+        if resume and run.splits.is_file() and run.manifest.is_file()
         else data.prepare(cfg, task, options, run, offline, progress, pixels)
     )
     rows = held.rows("train")

@@ -92,8 +92,8 @@ def check(config_path, to=(), sets=(), quiet: bool = False) -> list[str]:
             f"No format is named, neither on the command line nor in the config. Name some with --to: {', '.join(FORMATS)}"
         )
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
-    samples = sources.read(cfg.data, texts=tasks.wanted(cfg.task_name))
-    rows, answer = task.targets(samples.labels, options, cfg.data.classes)
+    samples = sources.read(cfg.data, texts=tasks.wanted(cfg.task_name), places=tasks.annotations(cfg.task_name))
+    rows, answer = task.targets(samples.labels, options, cfg.data.classes or samples.classes)
     _, _, answer = task.learnt(rows, np.arange(len(rows)), answer, options)
     net = network.build(
         cfg.model_copy(update={"backbone": cfg.backbone.model_copy(update={"weights": _architecture_only(cfg)})}),

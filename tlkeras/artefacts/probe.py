@@ -46,7 +46,7 @@ def main(form: str, folder: str, given: str, out: str) -> None:
     found = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
     if "greedy" in found:  # bytes of any length, which an .npz holds as letters
         found["greedy"] = np.array([t.decode("utf8", "replace") for t in found["greedy"]])
-    kept = {f"out_{n}": x for n, x in found.items() if x.dtype.kind in "fU"}
+    kept = {f"out_{n}": x for n, x in found.items() if x.dtype.kind in "fuiU"}
     np.savez(out, milliseconds=np.array(times), **kept)
 
 

@@ -127,25 +127,24 @@ class Proof:
         # no drop at all (0) gets just that.
         if self.name == "accuracy" and allowed > 0:
             allowed = max(allowed, 1.001 / len(self.rows))
-        difference = np.abs(got - self.outputs)
+        apart, explained = self._apart(got)
         row = {
             "format": form,
             "metric": self.name,
             "keras": self.score,
             "score": score,
             "drop": drop,
-            "max_difference": float(difference.max()),
-            "agreement": float((got.argmax(-1) == self.outputs.argmax(-1)).mean()) if got.shape[-1] > 1 else None,
+            "max_difference": apart,
+            "agreement": self._agreement(got),
             "n": len(self.rows),
             "bytes": size(folder),
             "milliseconds": float(np.median(out["milliseconds"])),
             "allowed_drop": allowed,
         }
         # A float32 artefact computes the same function: more than rounding is a mistake, whatever the score says.
-        scale = max(1.0, float(np.abs(self.outputs).max()))
-        if form in ("saved_model", "tflite") and row["max_difference"] > 1e-3 * scale:
+        if form in ("saved_model", "tflite") and apart > explained:
             raise GateError(
-                f"{form}: the largest difference to the Keras model is {row['max_difference']:.2g}; float32 rounding explains 1e-3. The artefact is not kept."
+                f"{form}: the largest difference to the Keras model is {apart:.2g}; float32 rounding explains {explained:.2g}. The artefact is not kept."
             )
         if drop > allowed:
             raise GateError(
@@ -153,6 +152,17 @@ class Proof:
                 "The artefact is not kept. Allow more with --max-drop, or take another format."
             )
         return row
+
+    def _apart(self, got) -> tuple[float, float]:
+        """How far an artefact's outputs are from the Keras model's, and how much of that float32 rounding explains."""
+        if hasattr(self.trained.task, "apart"):
+            return self.trained.task.apart(got, self.outputs)
+        return float(np.abs(got - self.outputs).max()), 1e-3 * max(1.0, float(np.abs(self.outputs).max()))
+
+    def _agreement(self, got) -> float | None:
+        if hasattr(self.trained.task, "apart") or got.shape[-1] == 1:
+            return None
+        return float((got.argmax(-1) == self.outputs.argmax(-1)).mean())
 
     def _raw(self) -> dict:
         samples = [self.held.inputs[i] for i in self.rows]

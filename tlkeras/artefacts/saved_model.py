@@ -33,7 +33,7 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
 def _answers(trained):
     """The network's inputs to the named answers of the task."""
     model, task, answer = trained.network.model, trained.task, trained.answer
-    return lambda x: task.serving(task.finish(model(x, training=False), answer), answer)
+    return lambda x, *sizes: task.serving(task.finish(model(x, training=False), answer), answer, *sizes)
 
 
 def _of_images(trained) -> dict:
@@ -41,7 +41,7 @@ def _of_images(trained) -> dict:
 
     from tlkeras.data import images
 
-    answers, contract = _answers(trained), trained.network.input
+    answers, contract, places = _answers(trained), trained.network.input, hasattr(trained.task, "maps")
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def from_bytes(image_bytes):
@@ -52,10 +52,16 @@ def _of_images(trained) -> dict:
             fn_output_signature=tf.TensorSpec((*contract.size, 3), tf.uint8),
             parallel_iterations=8,
         )
+        if places:
+            of = tf.TensorSpec((2,), tf.int32)
+            sizes = tf.map_fn(images.upright_size, image_bytes, fn_output_signature=of, parallel_iterations=8)
+            return answers(tf.cast(batch, tf.float32), sizes)
         return answers(tf.cast(batch, tf.float32))
 
     @tf.function(input_signature=[tf.TensorSpec([None, *contract.size, 3], tf.uint8, name="pixels")], autograph=False)
     def from_pixels(pixels):
+        if places:
+            return answers(tf.cast(pixels, tf.float32), tf.tile([contract.size], [tf.shape(pixels)[0], 1]))
         return answers(tf.cast(pixels, tf.float32))
 
     return {"serving_default": from_bytes, "pixels": from_pixels}

@@ -34,13 +34,19 @@ def _listed(value):
 class Data(Section):
     path: str | None = Field(
         None,
-        description="A folder of class folders, a CSV or Parquet table, TFRecord files (a glob), or the folder of a pack; for text also a JSON Lines table, SQuAD JSON, or a datasets folder.",
+        description="A folder of class folders, a CSV or Parquet table, TFRecord files (a glob), or the folder of a pack; for text also a JSON Lines table, SQuAD JSON, or a datasets folder; for boxes and masks see docs/data.md.",
     )
     tfds: str | None = Field(
         None, description="Instead of path: the name of a TensorFlow Datasets dataset, e.g. 'tf_flowers'."
     )
     image: str = Field(
         "image", description="Table: the column of image paths, relative to the table. TFDS, TFRecord: the feature."
+    )
+    images: str | None = Field(
+        None, description="Boxes and masks: the folder of the pictures. None: it is looked for beside the annotations."
+    )
+    ignore: Annotated[int, Field(ge=0, le=255)] = Field(
+        255, description="Masks of PNG: the value of pixels that are neither learned nor judged."
     )
     text: str | Annotated[list[str], Field(min_length=1, max_length=2)] | None = Field(
         None,
@@ -175,6 +181,9 @@ class Augmentation(Section):
     erase: Fraction = Field(0.0, description="Chance that a random rectangle is erased.")
     mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="MixUp: alpha of the Beta distribution; 0: none.")
     cutmix: Annotated[float, Field(ge=0)] = Field(0.0, description="CutMix: alpha of the Beta distribution; 0: none.")
+    mosaic: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Boxes and masks: chance that four pictures are joined to one, in quadrants."
+    )
 
     @property
     def active(self) -> bool:

@@ -50,6 +50,8 @@ class Held:
         if reader is not None:
             chosen = targets[rows] if isinstance(targets, np.ndarray) else [targets[i] for i in rows]
             return reader.table([self.inputs[i] for i in rows], chosen, weights[rows])
+        if not isinstance(targets, np.ndarray):  # boxes and masks as they are judged, not as they are learnt from
+            targets = np.zeros((len(targets), 1), np.float32)
         whole = pictures.Table(self.inputs, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
         return whole.keep(rows)
 
@@ -80,18 +82,29 @@ def prepare(cfg, task, options, run, offline: bool, progress, pixels=None) -> He
     Raises:
         DataError: with every bad file, unless `on_bad: skip`; for duplicates that leak or contradict.
     """
-    texts = tasks.wanted(cfg.task_name)
-    held = collect(cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels, texts=texts)
+    texts, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name)
+    held = collect(
+        cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels, texts=texts, places=places
+    )
     _write(held, run)
     return held
 
 
 def collect(
-    section, task, options, progress, run=None, offline: bool = False, every_class: bool = True, pixels=None, texts=None
+    section,
+    task,
+    options,
+    progress,
+    run=None,
+    offline: bool = False,
+    every_class: bool = True,
+    pixels=None,
+    texts=None,
+    places: str | None = None,
 ) -> Held:
     """`prepare` without a run to write into. `every_class` False allows classes without a sample; `texts` says what a
-    task on text reads."""
-    samples = sources.read(section, offline, texts)
+    task on text reads, `places` what a task on places in images does."""
+    samples = sources.read(section, offline, texts, places)
     look = _look_at_files if texts is None else _look_at_texts
     looked = look(samples, section, progress, pixels)
     report = _report(samples, looked)
@@ -104,8 +117,8 @@ def collect(
     if not len(samples):
         raise DataError(f"{samples.root}: no usable sample is left.")
     targets, answer = (
-        task.targets(samples.labels, options, section.classes)
-        if every_class
+        task.targets(samples.labels, options, section.classes or samples.classes)
+        if every_class or places
         else _some_classes(task, samples, options, section)
     )
     strata = task.strata(targets, answer)
@@ -126,7 +139,7 @@ def collect(
     notes = [] if texts else scan.near_duplicates(samples.ids, looked.phashes, hashes, split)
     if notes:
         progress.line(listed("warning   nearly the same picture in two splits", notes, 5))
-    if every_class and strata is not None and "train" in split and answer.get("classes"):
+    if every_class and isinstance(targets, np.ndarray) and "train" in split and answer.get("classes"):
         _every_class_in_training(targets, split, answer)
     counts = Counter(s for s in strata or [] if s is not None)
     if counts and max(counts.values()) >= 20 * min(counts.values()):

@@ -97,13 +97,44 @@ def _opened(path: str, refusal, known) -> File | Finding | _Raw:
             if known is not None and (known.bytes, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
                 return replace(known, path=path)
             return _read(path, file, status)
-    except FileNotFoundError:
-        return Finding(path, "missing", "a link to nothing" if os.path.islink(path) else "no such file")
-    except PermissionError:
-        return Finding(path, "permission", "no permission to read it")
     except OSError as e:
-        # A link to itself answers ELOOP, a failing disk EIO.
-        return Finding(path, "unreadable", e.strerror or str(e))
+        return Finding(path, *_closed(path, e))
+
+
+def _closed(path: str, error: OSError) -> tuple[str, str]:
+    """Why a file cannot be opened, as (kind, reason)."""
+    if isinstance(error, FileNotFoundError):
+        return "missing", "a link to nothing" if os.path.islink(path) else "no such file"
+    if isinstance(error, PermissionError):
+        return "permission", "no permission to read it"
+    # A link to itself answers ELOOP, a failing disk EIO.
+    return "unreadable", error.strerror or str(error)
+
+
+def upright(path: str, refusal) -> tuple[tuple[int, int], bool] | str:
+    """((height, width) of a picture as it is used, upright; whether its EXIF orientation lays it on its side), both
+    from its header; or why that cannot be told. Whether its pixels can be decoded is found out by the scan."""
+    if "\0" in path:
+        return "a file name without NUL was expected"
+    try:
+        if refused := refusal(path):
+            return refused[1]
+        with opened(path) as (file, status):
+            if file is None:
+                return f"not a regular file but a {_sort_of_file(status.st_mode)}"
+            if not (head := file.read(1000)):
+                return "empty file"
+            if wrong := signatures.mismatch(path, head):
+                return wrong[1]
+            if (header := _header(file)) is None:
+                return "damaged: its header cannot be read"
+            width, height, _ = header
+            if width * height > MAX_PIXELS:
+                return f"its header says {width * height:,} pixels; at most {MAX_PIXELS:,} are read"
+            lying = signatures.format_of(head) == "JPEG" and _orientation(file) > 4
+            return ((width, height), True) if lying else ((height, width), False)
+    except OSError as e:
+        return _closed(path, e)[1]
 
 
 def _read(path: str, file, status) -> Finding | _Raw:
@@ -194,6 +225,18 @@ def _header(file) -> tuple[int, int, bool] | None:
         return int(number[0]) if number else MAX_PIXELS + 1, 1, False
     except (OSError, ValueError, SyntaxError, EOFError, struct.error):
         return None
+
+
+def _orientation(file) -> int:
+    """The EXIF orientation of a JPEG, 1 where it has none."""
+    from PIL import Image
+
+    file.seek(0)
+    with contextlib.suppress(OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, TypeError):
+        with Image.open(file, formats=("JPEG",)) as image:
+            value = image.getexif().get(0x0112, 1)
+            return value if value in range(1, 9) else 1
+    return 1
 
 
 @functools.cache

@@ -106,6 +106,21 @@ def _decoder(least, known):
     return decode
 
 
+def upright_size(contents):
+    """(height, width) of an image file as it is seen: string scalar -> int32 (2,). Of a JPEG its header is read; other
+    formats are decoded for it, once more."""
+    import tensorflow as tf
+
+    from tlkeras.data import jpeg
+
+    def of_jpeg():
+        sides = tf.io.extract_jpeg_shape(contents)[:2]
+        return tf.cond(jpeg.turned(contents) >= 5, lambda: tf.reverse(sides, [0]), lambda: sides)
+
+    with tf.device("CPU:0"):
+        return tf.cond(jpeg.begins(jpeg.head(contents)), of_jpeg, lambda: tf.shape(decode(contents))[:2])
+
+
 def resize(image, pixels: Pixels, size: tuple[int, int] | None = None):
     """Brings an image to a backbone's size: uint8 (h, w, 3) -> uint8 (height, width, 3).
 

@@ -16,7 +16,7 @@ MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
 
 @dataclass(frozen=True)
 class Table:
-    """What a pipeline reads: paths, float32 targets (n, k), float32 weights (n,), and of the bytes the
+    """What a pipeline reads: paths, float32 targets (n, ...) or paths of index masks (n,), float32 weights (n,), and of the bytes the
     fingerprints that the scan saw and their SHA-256 as hex. A file that changed since makes the pipeline fail
     with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept."""
 
@@ -30,6 +30,16 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def masked(self) -> bool:
+        """Whether the targets are paths of index masks."""
+        return self.targets.dtype.kind == "U"
+
+    @property
+    def places(self) -> bool:
+        """Whether the targets are places in the picture, which move when it is turned: boxes or masks."""
+        return self.masked or self.targets.ndim == 3
 
     def keep(self, rows) -> "Table":
         """The samples at these positions."""
@@ -62,7 +72,7 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
 
     from tlkeras.data import augment
 
-    mix, n = augment.batch_augmenter(options), len(table)
+    mix, n = augment.mosaic(options, table.places) or augment.batch_augmenter(options), len(table)
     if augments_samples(options):
         view = viewer(table, pixels, seed, options)
     else:
@@ -97,7 +107,9 @@ def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
 
     from tlkeras.data import augment
 
-    one = augment.sample_augmenter(options, pixels.size)
+    kind = "masks" if table.masked else "boxes" if table.places else None
+    plain = augment.sample_augmenter(options, pixels.size) if kind is None else None
+    one = augment.spatial_augmenter(options, pixels.size, kind) if kind else lambda x, y, key: (plain(x, key), y)
     # A random crop needs something to crop from: the image is made larger by what the crop takes away.
     load = loader(table, replace(pixels, size=tuple(round(s / options.crop) for s in pixels.size)))
     prints = tf.constant(table.fingerprints, tf.int64)
@@ -105,7 +117,8 @@ def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
     def view(i, number):
         image, target, weight = load(i)
         key = tf.stack([tf.cast(seed, tf.int64) + 1_000_003 * tf.cast(number, tf.int64), prints[i]])
-        return tf.ensure_shape(one(image, key), (*pixels.size, 3)), target, weight
+        image, target = one(image, target, key)
+        return tf.ensure_shape(image, (*pixels.size, 3)), target, weight
 
     return view
 
@@ -128,8 +141,8 @@ def decoded(table: Table, pixels: Pixels):
     import tensorflow as tf
 
     images = tf.concat([x for x, _, _ in in_order(table, pixels, 64)], 0)
-    targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
-    return lambda i: (images[i], targets[i], weights[i])
+    answer = answering(table, pixels.size)
+    return lambda i: (images[i], *answer(i))
 
 
 def held_out(table: Table, pixels: Pixels, batch: int):
@@ -149,10 +162,10 @@ def loader(table: Table, pixels: Pixels):
     from tlkeras.data import images
 
     paths = tf.constant([p.encode("utf8", "surrogateescape") for p in table.paths])
-    targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
+    answer = answering(table, pixels.size)
     if table.images and table.images[0].shape == (*pixels.size, 3):
         kept = tf.constant(np.stack(table.images))
-        return lambda i: (kept[i], targets[i], weights[i])
+        return lambda i: (kept[i], *answer(i))
     prints = tf.constant(table.fingerprints, tf.int64)
 
     def load(i):
@@ -160,9 +173,33 @@ def loader(table: Table, pixels: Pixels):
         same = tf.equal(images.fingerprint(contents), prints[i])
         with tf.control_dependencies([tf.debugging.Assert(same, ["CHANGED", paths[i]])]):
             image = images.load(contents, pixels, jpeg=table.jpeg)
-        return tf.ensure_shape(image, (*pixels.size, 3)), targets[i], weights[i]
+        return tf.ensure_shape(image, (*pixels.size, 3)), *answer(i)
 
     return load
+
+
+def answering(table: Table, size: tuple[int, int]):
+    """Returns `f(i) -> (target, weight)` for tf.data: float32 (...), or of masks uint8 (h, w) at `size`; `i` is one number
+    or a vector of them."""
+    import tensorflow as tf
+
+    weights = tf.constant(table.weights, tf.float32)
+    if not table.masked:
+        targets = tf.constant(table.targets, tf.float32)
+        return lambda i: (tf.gather(targets, i), tf.gather(weights, i))
+    paths = tf.constant([p.encode("utf8", "surrogateescape") for p in table.targets])
+
+    def mask(path):
+        whole = tf.io.decode_png(tf.io.read_file(path), channels=1)
+        return tf.image.resize(whole, size, method="nearest")[:, :, 0]
+
+    def one(i):
+        if i.shape.rank == 0:
+            return tf.ensure_shape(mask(paths[i]), size), weights[i]
+        found = tf.map_fn(mask, tf.gather(paths, i), fn_output_signature=tf.TensorSpec(size, tf.uint8))
+        return found, tf.gather(weights, i)
+
+    return one
 
 
 def arranged(table: Table, pixels: Pixels, numbers: list) -> list:

@@ -1,7 +1,7 @@
 """What every source of data gives: parallel lists, one entry a sample."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 SPLIT_FOLDERS = {
@@ -19,7 +19,11 @@ SPLIT_FOLDERS = {
 class Samples:
     """Parallel lists, one entry a sample. `inputs` are paths of files, or tuples of texts. `labels` are texts as
     written (a list of them where several columns were asked for or a cell holds several values), `splits` and `groups`
-    are None where the source does not say."""
+    are None where the source does not say.
+
+    Of pictures with boxes and masks, labels are records (box_sources.py), `classes` are their names in order, the
+    ground of masks first. `bad` is what was left out, annotations among it, each with its reason; `notes` say what is
+    odd about what was kept."""
 
     root: Path
     ids: list[str]
@@ -28,6 +32,9 @@ class Samples:
     splits: list[str | None]
     groups: list[str | None]
     ignored: dict[str, int] = field(default_factory=dict)
+    classes: list[str] | None = None
+    bad: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -36,15 +43,8 @@ class Samples:
         def pick(values):
             return [v for v, w in zip(values, wanted, strict=True) if w]
 
-        return Samples(
-            self.root,
-            pick(self.ids),
-            pick(self.inputs),
-            pick(self.labels),
-            pick(self.splits),
-            pick(self.groups),
-            self.ignored,
-        )
+        names = ("ids", "inputs", "labels", "splits", "groups")
+        return replace(self, **{name: pick(getattr(self, name)) for name in names})
 
 
 def cache_folder() -> Path:

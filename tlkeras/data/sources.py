@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from tlkeras.config import Data
-from tlkeras.data import packs, tables, text_sources, unpacked
+from tlkeras.data import box_sources, packs, tables, text_sources, unpacked
 from tlkeras.data.samples import SPLIT_FOLDERS, Samples, cache_folder
 from tlkeras.errors import DataError, listed, nearest
 from tlkeras.tasks import Wanted
@@ -17,8 +17,9 @@ from tlkeras.tasks import Wanted
 __all__ = ["SPLIT_FOLDERS", "Samples", "cache_folder", "read"]
 
 
-def read(data: Data, offline: bool = False, texts: Wanted | None = None) -> Samples:
-    """Lists the samples of a data section; no image is opened yet. `texts` says what a task on text reads.
+def read(data: Data, offline: bool = False, texts: Wanted | None = None, places: str | None = None) -> Samples:
+    """Lists the samples of a data section; no image is opened yet. `texts` says what a task on text reads, `places`
+    ('boxes' or 'masks') what one on places in images does.
 
     Raises:
         DataError: when nothing is there, or a table is not what the config says.
@@ -26,6 +27,8 @@ def read(data: Data, offline: bool = False, texts: Wanted | None = None) -> Samp
     """
     if texts is not None:
         return text_sources.read(data, texts, offline)
+    if places is not None:
+        return box_sources.read(data, places)
     path = Path(data.path or "")
     if data.path and not path.is_dir() and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         return _table(path, data)

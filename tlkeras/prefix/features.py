@@ -13,7 +13,7 @@ import numpy as np
 
 from tlkeras import __version__, data, tasks
 from tlkeras.config import Config
-from tlkeras.data import pipeline, texts
+from tlkeras.data import pictures, pipeline, texts
 from tlkeras.data.sources import cache_folder
 from tlkeras.errors import StorageError
 from tlkeras.network import Network
@@ -96,16 +96,14 @@ class Features:
         import tensorflow as tf
 
         texts_ = isinstance(table, texts.Table)
-        answers = texts.answering(table) if texts_ else None
-        if not texts_:
-            targets, weights = tf.constant(table.targets, tf.float32), tf.constant(table.weights, tf.float32)
+        answers = texts.answering(table) if texts_ else pictures.answering(table, contract.size)
         longest = tf.constant(texts.padded(table, contract)) if texts_ else None
 
         def one(rows, i):
             wide = tf.reduce_max(tf.gather(longest, i)) if texts_ else None
             found = (tf.cast(tf.gather(t, rows), d) for t, d in zip(self.tensors, self.dtypes, strict=True))
             x = tuple(_cut_off(t, dims, wide) for t, dims in zip(found, self.long, strict=True))
-            y = answers(i, wide) if texts_ else (tf.gather(targets, i), tf.gather(weights, i))
+            y = answers(i, wide) if texts_ else answers(i)
             return x if len(x) > 1 else x[0], *y
 
         return one

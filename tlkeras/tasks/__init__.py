@@ -17,6 +17,14 @@ decode(output, answer)            -> the answer to one sample, as plain data
 serving(outputs, answer)          -> the answers to a batch, as named TensorFlow tensors
 OUTPUT                            the name in `serving` of the tensor that `score` needs
 
+Tasks on places in images offer more, and `maps` instead of `head`:
+
+ANNOTATIONS                       'boxes' or 'masks': what the labels are, see data.box_sources
+maps(levels, size, answer, options)   raw outputs from {stride: feature map}; layers named neck_* and head_*
+NEW                               the blocks that begin at random
+columns, decode, serving          take the sizes of the pictures, (height, width): in their targets, as `size`, as `sizes` (B, 2)
+apart(got, expected)              -> (how far two sets of outputs are apart, how much of that rounding explains)
+
 A task on images and the same on texts share a module. Tasks on texts may offer more:
 
 encode(samples, targets, reader)  -> (inputs, targets, owners, spans), see data.texts: rows other than one a sample
@@ -53,6 +61,8 @@ class Wanted:
 TASKS = {
     "image-classification": ("image", "classification", None),
     "image-regression": ("image", "regression", None),
+    "object-detection": ("image", "object_detection", None),
+    "semantic-segmentation": ("image", "semantic_segmentation", None),
     "text-classification": ("text", "classification", Wanted(("text",), pairs=True)),
     "text-regression": ("text", "regression", Wanted(("text",), pairs=True)),
     "token-classification": ("text", "token_classification", Wanted(("text",))),
@@ -83,6 +93,16 @@ def kind(name: str) -> str:
 def wanted(name: str) -> Wanted | None:
     """What a task on text reads; None for images."""
     return TASKS[name][2]
+
+
+def annotations(name: str) -> str | None:
+    """What stands in the pictures of a task on images: 'boxes' or 'masks'; None where the label is of the whole."""
+    return getattr(get(name), "ANNOTATIONS", None)
+
+
+def new(name: str) -> list[str]:
+    """The blocks of a task's networks that begin at random."""
+    return list(getattr(get(name), "NEW", ("head",)))
 
 
 def recipe(name: str) -> str:

@@ -36,7 +36,7 @@ def per_class(result: dict) -> Html:
 
 
 def confusion(classes: list[str], counts, said=None, shown=None, caption: str = CAPTION, columns=None) -> Html:
-    """The most frequent mistakes in words, and all in a matrix.
+    """The largest mistakes in words, by their counts or, with `shown`, their parts of the row; and all in a matrix.
 
     Args:
         classes: names of the rows; `columns` those of the columns, None: the same.
@@ -47,7 +47,7 @@ def confusion(classes: list[str], counts, said=None, shown=None, caption: str = 
     counts = np.asarray(counts)
     total, few = counts.sum(1), len(classes) <= MATRIX
     off = [(int(counts[t, g]), t, g) for t, g in zip(*np.nonzero(counts), strict=True) if t != g]
-    off.sort(key=lambda x: (-x[0], -x[0] / total[x[1]]))
+    off.sort(key=lambda x: (-x[0], -x[0] / total[x[1]])[:: -1 if shown else 1])
     said = said or (lambda t, g, n, of: join(name(classes[t]), " taken for ", name(classes[g]), f": {n} of {of}"))
     words = [tag("li", said(t, g, n, int(total[t]))) for n, t, g in off[: 5 if few else 30]]
     parts = [

@@ -7,7 +7,7 @@ from tlkeras.reports import charts, classes, drawing
 from tlkeras.reports.page import Html, file, join, name, percent, plural, table, tag
 
 CURVES = 12  # classes with a curve
-PICTURES, BEST = 12, 4
+PICTURES, BEST = 10, 3
 TITLES = {
     "map": "mAP",
     "map_50": "mAP at 50\u00a0%",
@@ -177,5 +177,8 @@ def _fault(known, truth: dict, found: dict, a: int, b: int) -> Html:
     true = tag("span", name(known[truth["classes"][a]]), class_="true") if a >= 0 else None
     if b < 0:
         return join("missed ", true)
-    said = join(tag("span", name(known[found["classes"][b]]), class_="said"), f", {percent(found['scores'][b], 0)}")
-    return join("said ", said, " of ", true) if a >= 0 else join("nothing is at ", said)
+    said, sure = (
+        tag("span", name(known[found["classes"][b]]), class_="said"),
+        f", {percent(found['scores'][b], 0)} sure",
+    )
+    return join(true, " called ", said, sure) if a >= 0 else join("no ", said, " here", sure)

@@ -274,11 +274,10 @@ svg line.gap{stroke:rgb(var(--red));stroke-width:1.5}
 .pictures.strip:has(blockquote){grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.8rem 1.1rem}
 .pictures p{margin:.4rem 0 0;font-size:.875rem;line-height:1.35}
 .pictures .file{overflow-wrap:break-word;color:var(--soft);font-size:.75rem;margin-top:.2rem;line-height:1.3}
-.drawn{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(24rem,100%),1fr));gap:2rem 2.25rem;list-style:none;padding:0;margin:1rem 0}
-.drawn.three{grid-template-columns:1fr}
+.drawn{display:grid;gap:2.25rem;list-style:none;padding:0;margin:1rem 0}
 .drawn li{min-width:0;break-inside:avoid}
-.drawn .row{display:flex;gap:.4rem}.drawn figure{flex:1;max-width:none}
-.drawn img{display:block;width:100%;height:auto;border-radius:.25rem}
+.drawn .row{display:flex;gap:.4rem}.drawn figure{flex:0 1 auto;max-width:none}
+.drawn img{display:block;max-width:100%;height:auto;border-radius:.25rem}
 .drawn p{margin:.3rem 0 0;font-size:.875rem;line-height:1.4}
 .drawn .file{color:var(--soft);font-size:.75rem}
 .key{white-space:nowrap;margin-right:.9rem}.key i{display:inline-block;width:.75em;height:.75em;margin-right:.35em;border-radius:2px}

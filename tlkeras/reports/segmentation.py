@@ -82,10 +82,12 @@ def pictured(table_: dict, answer: dict, result: dict, album) -> Html:
         return tag("li", album.drawn(table_["id"][i], draw), tag("p", key), tag("p", figures), file_name)
 
     shown, best = order[:PICTURES], order[PICTURES:][-BEST:][::-1]
-    words = f"The images with the smallest mean IoU of their own first, {plural(len(shown), 'image')} of {len(each):,}. Striped is what the truth leaves open."
-    parts = [tag("p", words), tag("ul", [card(i) for i in shown], class_="drawn three")]
+    open_ = any(answer["ignore"] in table_["truth"][i][::2] for i in [*shown, *best])
+    striped = " Striped is what the truth leaves open." if open_ else ""
+    words = f"The images with the smallest mean IoU of their own first, {plural(len(shown), 'image')} of {len(each):,}.{striped}"
+    parts = [tag("p", words), tag("ul", [card(i) for i in shown], class_="drawn")]
     if best:
-        parts += [tag("h3", "The best"), tag("ul", [card(i) for i in best], class_="drawn three")]
+        parts += [tag("h3", "The best"), tag("ul", [card(i) for i in best], class_="drawn")]
     return join(parts)
 
 

@@ -225,14 +225,17 @@ def confusion(truth: list[dict], found: list[dict], classes: list[str], iou: flo
     k = len(classes)
     counts = np.zeros((k + 1, k + 1), int)
     for t, f in zip(truth, found, strict=True):
-        of, guessed = pairs(t, f, iou, least)
-        of, guessed = np.where(of < 0, k, of), np.where(guessed < 0, k, guessed)
-        np.add.at(counts, (of, guessed), 1)
+        # Number -1, of none, is the background's.
+        there, seen = pairs(t, f, iou, least)
+        np.add.at(
+            counts, (np.append(t["classes"], k).astype(int)[there], np.append(f["classes"], k).astype(int)[seen]), 1
+        )
     return counts
 
 
 def pairs(truth: dict, found: dict, iou: float = 0.5, least: float = LEAST) -> tuple[np.ndarray, np.ndarray]:
-    """(class of the truth, class found) of everything in one image, -1 where there is none; as `confusion` counts."""
+    """(number of the object, number of the box) of everything in one image, -1 where there is none; as `confusion`
+    counts them."""
     (boxes, of, scores, _), (there, of_class, _, _) = _together([found], "scores"), _together([truth], "areas")
     crowd = _flat([truth], "crowd", bool)
     order = np.argsort(-scores, kind="stable")
@@ -249,11 +252,11 @@ def pairs(truth: dict, found: dict, iou: float = 0.5, least: float = LEAST) -> t
                 taken[d] = len(near) - 1 - near[::-1].argmax()
                 used[taken[d]] = True
     left = (taken < 0) & ~((overlap > 0) & same & crowd).any(1)
-    missed = ~used & ~crowd
+    missed = np.flatnonzero(~used & ~crowd)
     hit = taken >= 0
     return (
-        np.r_[of_class[taken[hit]], np.full(left.sum(), -1), of_class[missed]],
-        np.r_[of[hit], of[left], np.full(missed.sum(), -1)],
+        np.r_[taken[hit], np.full(left.sum(), -1), missed],
+        np.r_[order[hit], order[left], np.full(len(missed), -1)],
     )
 
 

@@ -251,6 +251,7 @@ def write_predictions(path, parts, answer: dict) -> None:
 
 def read_predictions(path) -> tuple[dict, dict]:
     """Reads a predictions file: ({column: array (n,) or (n, k) of numbers, list of anything else}, answer).
+    Lists of numbers that differ in length stay lists.
 
     Raises:
         ModelError: when it is none.
@@ -306,10 +307,10 @@ def text(result: dict) -> str:
             f"  {name:<18} {value:.4f}" + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else "")
         )
     if per := result.get("per_class"):
-        wide = max(len(c) for c in [*per["class"], "class"])
-        named = [name for name in per if name not in ("class", "support")]
-        out.append("  ".join(["", f"{'class':<{wide}}", *(f"{name:>9}" for name in named), f"{'support':>7}"]))
-        for n, c in enumerate(per["class"]):
-            shown = (f"{'-' if per[k][n] is None else format(per[k][n], '.4f'):>9}" for k in named)
-            out.append("  ".join(["", f"{c:<{wide}}", *shown, f"{int(per['support'][n]):>7}"]))
+        wide = max(len(c) for c in per["class"])
+        figures = [k for k in per if k not in ("class", "support")]
+        out.append(f"  {'class':<{wide}}" + "".join(f"{k:>11}" for k in figures) + "    support")
+        for i, c in enumerate(per["class"]):
+            shown = ("-" if per[k][i] is None else f"{per[k][i]:.4f}" for k in figures)
+            out.append(f"  {c:<{wide}}" + "".join(f"{v:>11}" for v in shown) + f"{int(per['support'][i]):>11}")
     return "\n".join(out)

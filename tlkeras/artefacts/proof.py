@@ -95,15 +95,13 @@ class Proof:
         task, answer, held = self.trained.task, self.trained.answer, self.held
         if hasattr(task, "gather"):
             found = task.gather(found, self.table, answer)
-        targets = held.targets
-        chosen = targets[self.rows] if isinstance(targets, np.ndarray) else [targets[i] for i in self.rows]
-        return task.score(task.columns(chosen, found, answer), answer)["metrics"][self.name]
+        return task.score(task.columns(_chosen(held.targets, self.rows), found, answer), answer)["metrics"][self.name]
 
     def calibration(self):
         """Training images, the same number of every class where there are classes."""
         held, n = self.held, self.trained.config.export.calibration
         rows = held.rows("train")
-        strata = np.array(self.trained.task.strata(held.targets[rows], self.trained.answer) or [0] * len(rows))
+        strata = np.array(self.trained.task.strata(_chosen(held.targets, rows), self.trained.answer) or [0] * len(rows))
         rng = np.random.default_rng(0)
         queues = [list(rng.permutation(rows[strata == s])) for s in np.unique(strata)]
         chosen = [q[i] for i in range(max(map(len, queues))) for q in queues if i < len(q)][:n]
@@ -178,6 +176,10 @@ class Proof:
         wide = replace(takes, length=self.length, padding="length")
         x, _, _ = texts.reading(self.table, wide)(np.arange(len(self.table)))
         return {name: tensor.numpy() for name, tensor in x.items()}
+
+
+def _chosen(targets, rows):
+    return targets[rows] if isinstance(targets, np.ndarray) else [targets[i] for i in rows]
 
 
 class Written:

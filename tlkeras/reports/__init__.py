@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlkeras.reports import facts, mistakes, page, record, results
+from tlkeras.reports import facts, measured, mistakes, page, record, results
 from tlkeras.run import write_text
 
 
@@ -16,7 +16,7 @@ def report(folder) -> Path:
     """
     found = facts.read(folder)
     parts = [
-        ("results", "How good it is", results.measured(found)),
+        ("results", "How good it is", measured.figures(found)),
         ("training", "How it was trained", record.training(found)),
         ("mistakes", "What it gets wrong", mistakes.pictured(found)),
         ("data", "The data", record.data(found)),

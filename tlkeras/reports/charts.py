@@ -2,7 +2,7 @@
 
 import math
 
-from tlkeras.reports.page import Html, figure, join, percent, tag
+from tlkeras.reports.page import Html, figure, join, name, percent, tag
 
 WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 16, 34
@@ -119,7 +119,7 @@ def curves(title: str, series: dict[str, list], phases: list[str], kept: list[in
 def legend(series) -> Html:
     kinds = "ba" if len(series) == 2 else "a"
     keys = []
-    for name, kind in zip(series, kinds, strict=True):
+    for words, kind in zip(series, kinds, strict=True):
         stroke = tag(
             "svg",
             tag("path", d="M1 5H21", class_=kind),
@@ -127,7 +127,7 @@ def legend(series) -> Html:
             aria_hidden="true",
             style="display:inline-block;width:22px;height:10px;margin:0 .3rem 0 .8rem",
         )
-        keys.append(tag("span", stroke, name, class_="soft", style="white-space:nowrap"))
+        keys.append(tag("span", stroke, words, class_="soft", style="white-space:nowrap"))
     return join(keys)
 
 
@@ -197,6 +197,25 @@ def reliability(bins: list[dict], label: str) -> Html:
             tag("circle", tag("title", words), cx=x, cy=y, r=round(2 + 6 * math.sqrt(b["n"] / most), 1), class_="a"),
         ]
     return tag("figure", svg(label, *parts, height=300))
+
+
+def precision_recall(title: str, recall: list[float], precision: list[float], area: float) -> Html:
+    """The precision of one class at every recall; the line ends where no more is found."""
+    axes, marks = Axes((0, 1), (0, 1)), [0, 0.25, 0.5, 0.75, 1]
+    reached = [(r, p) for r, p in zip(recall, precision, strict=True) if p > 0]
+    # Where the precision stays, the ends of the stretch are enough.
+    bends = [
+        point
+        for i, point in enumerate(reached)
+        if i in (0, len(reached) - 1) or not reached[i - 1][1] == point[1] == reached[i + 1][1]
+    ]
+    if bends:
+        bends.append((bends[-1][0], 0.0))
+    line = tag("path", d="M" + "L".join(f"{axes.x(r)} {axes.y(p)}" for r, p in bends), class_="a") if bends else None
+    most = max((r for r, _ in reached), default=0.0)
+    said = f"{title}: an area of {area:.2f}; at most {share(most)} of the objects are found."
+    frame = axes.drawn("found", "right", marks, marks, share, share)
+    return tag("figure", tag("figcaption", name(title), tag("small", f" {area:.2f}")), svg(said, frame, line))
 
 
 def scatter(xs, ys, x_title: str, y_title: str, title: str, diagonal: bool) -> Html:

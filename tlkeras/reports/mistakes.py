@@ -4,6 +4,7 @@ import numpy as np
 
 from tlkeras.reports import pictures
 from tlkeras.reports.facts import Facts
+from tlkeras.reports.measured import KINDS
 from tlkeras.reports.page import Html, figure, file, join, name, names, percent, plural, tag
 
 
@@ -11,6 +12,8 @@ def pictured(facts: Facts) -> Html | None:
     if not facts.predictions:
         return None
     album = pictures.Album(facts.files(), facts.texts())
+    if kind := KINDS.get(facts.config.task_name):
+        return kind.pictured(facts.predictions, facts.answer, facts.result, album)
     if "scores" in facts.predictions:
         return _pictured_classes(facts, album)
     return _pictured_values(facts, album) if "values" in facts.answer else None

@@ -274,6 +274,13 @@ svg line.gap{stroke:rgb(var(--red));stroke-width:1.5}
 .pictures.strip:has(blockquote){grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.8rem 1.1rem}
 .pictures p{margin:.4rem 0 0;font-size:.875rem;line-height:1.35}
 .pictures .file{overflow-wrap:break-word;color:var(--soft);font-size:.75rem;margin-top:.2rem;line-height:1.3}
+.drawn{display:grid;gap:2.25rem;list-style:none;padding:0;margin:1rem 0}
+.drawn li{min-width:0;break-inside:avoid}
+.drawn .row{display:flex;gap:.4rem}.drawn figure{flex:0 1 auto;max-width:none}
+.drawn img{display:block;max-width:100%;height:auto;border-radius:.25rem}
+.drawn p{margin:.3rem 0 0;font-size:.875rem;line-height:1.4}
+.drawn .file{color:var(--soft);font-size:.75rem}
+.key{white-space:nowrap;margin-right:.9rem}.key i{display:inline-block;width:.75em;height:.75em;margin-right:.35em;border-radius:2px}
 .said{color:rgb(var(--red));font-weight:600}.true{color:rgb(var(--blue));font-weight:600}
 .sure{display:block;height:3px;margin-top:.4rem;background:var(--line)}
 .sure i{display:block;height:100%;background:var(--soft)}
@@ -290,5 +297,5 @@ summary:hover{text-decoration:underline;text-decoration-color:var(--soft);text-u
 .confusion thead th{writing-mode:vertical-rl;text-align:right;max-height:11rem;padding:.4rem .2rem}.confusion td{min-width:1.9rem;padding:.35rem .1rem}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#555;--line:#ccc;--tint:#f4f4f4;--blue:0 98 160;--red:190 74 0}
 body{max-width:none;padding:0;font-size:10pt}nav{display:none}.wide{overflow:visible}section{margin-top:1.5rem}h2,h3{break-after:avoid}
-figure,tr,li,.scale{break-inside:avoid}td,i,.sure,.bar,.frame,.track,.mark{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+figure,tr,li,.scale{break-inside:avoid}td,i,.key i,.sure,.bar,.frame,.track,.mark{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """

@@ -11,6 +11,7 @@ from tlkeras.data.packed import MAX_PIXELS
 from tlkeras.reports.page import Html, tag
 
 SIDE = 128
+DRAWN = 420  # pixels a side of a picture that is drawn into; smaller ones are enlarged, so that names can be read
 MOST = 40
 LETTERS = 240
 
@@ -33,12 +34,39 @@ class Album:
         path, sha256 = self.files.get(id_, (None, None))
         if path is None:
             return _frame("not kept in the run", alt)
-        jpeg, why = thumbnail(path, sha256)
-        if jpeg is None:
+        small, why = thumbnail(path, sha256)
+        if small is None:
             return _frame(why, alt)
         self.left -= 1
-        source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-        return tag("div", tag("img", src=source, alt=alt, loading="lazy", decoding="async"), class_="frame")
+        return tag("div", _img(small, alt), class_="frame")
+
+    def drawn(self, id_: str, draw) -> Html:
+        """Pictures side by side that `draw` (an image -> [(words, image)]) makes of the sample's, or why there are none."""
+        if not self.left:
+            return _frame("not shown: the page holds enough pictures", id_)
+        path, sha256 = self.files.get(id_, (None, None))
+        if path is None:
+            return _frame("not kept in the run", id_)
+        image, why = opened(path, sha256, DRAWN)
+        if image is None:
+            return _frame(why, id_)
+        self.left -= 1
+        larger = DRAWN / max(image.size)
+        if larger > 1:
+            image = image.resize([max(round(s * larger), 1) for s in image.size])
+        return tag(
+            "div",
+            [
+                tag("figure", _img(jpeg(made, 85, subsampling=0), f"{id_}: {words}"), tag("figcaption", words))
+                for words, made in draw(image)
+            ],
+            class_="row",
+        )
+
+
+def _img(contents: bytes, alt: str) -> Html:
+    source = "data:image/jpeg;base64," + base64.b64encode(contents).decode()
+    return tag("img", src=source, alt=alt, loading="lazy", decoding="async")
 
 
 def _frame(words: str, alt: str) -> Html:
@@ -46,7 +74,13 @@ def _frame(words: str, alt: str) -> Html:
 
 
 def thumbnail(path, sha256: str) -> tuple[bytes | None, str]:
-    """A file as JPEG of at most SIDE pixels a side, upright, over white: (bytes, ''), or (None, why not).
+    """A file as JPEG of at most SIDE pixels a side: (bytes, ''), or (None, why not)."""
+    image, why = opened(path, sha256)
+    return (None, why) if image is None else (jpeg(image, 78), "")
+
+
+def opened(path, sha256: str, side: int = SIDE):
+    """The image in a file with at most `side` pixels a side, upright, over white: (image, ''), or (None, why not).
 
     The bytes must be those that were scanned: another picture beside a prediction would lie.
     """
@@ -65,17 +99,21 @@ def thumbnail(path, sha256: str) -> tuple[bytes | None, str]:
         with Image.open(io.BytesIO(contents)) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None, "too large to show"
-            image.draft("RGB", (2 * SIDE, 2 * SIDE))
+            image.draft("RGB", (2 * side, 2 * side))
             upright = ImageOps.exif_transpose(_eight_bits(image))
-            upright.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            upright.thumbnail((side, side), Image.Resampling.LANCZOS)
             flat = Image.new("RGB", upright.size, "white")
             shown = upright.convert("RGBA")
             flat.paste(shown, mask=shown.getchannel("A"))
     except (OSError, ValueError, SyntaxError, struct.error, EOFError, Image.DecompressionBombError):
         return None, "no picture that can be shown"
+    return flat, ""
+
+
+def jpeg(image, quality: int, **options) -> bytes:
     out = io.BytesIO()
-    flat.save(out, "JPEG", quality=78, optimize=True)
-    return out.getvalue(), ""
+    image.save(out, "JPEG", quality=quality, optimize=True, **options)
+    return out.getvalue()
 
 
 def _eight_bits(image):

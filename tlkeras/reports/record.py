@@ -6,7 +6,9 @@ import shlex
 import numpy as np
 
 from tlkeras.reports import charts
+from tlkeras.reports.classes import ROWS
 from tlkeras.reports.facts import Facts
+from tlkeras.reports.measured import SHARES, value_names
 from tlkeras.reports.page import (
     Html,
     command,
@@ -22,7 +24,6 @@ from tlkeras.reports.page import (
     table,
     tag,
 )
-from tlkeras.reports.results import ROWS, SHARES, value_names
 
 SPLITS = (("train", "Training"), ("val", "Validation"), ("test", "Test"))
 

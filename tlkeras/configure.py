@@ -34,7 +34,7 @@ def _unsuited(cfg: config.Config) -> dict[str, str]:
         return {"mosaic": "is for boxes and masks; take it out."} if cfg.augment.mosaic else {}
     keys = [key for key in ("rand_augment", "mixup", "cutmix") if getattr(cfg.augment, key)]
     others = "flip, rotate, crop, brightness, contrast, erase and mosaic"
-    return {key: f"does not move {places} with their picture; {others} do." for key in keys}
+    return dict.fromkeys(keys, f"does not move {places} with their picture; {others} do.")
 
 
 def phases(cfg: config.Config, samples: int, blocks: int):

@@ -95,7 +95,9 @@ class Proof:
         task, answer, held = self.trained.task, self.trained.answer, self.held
         if hasattr(task, "gather"):
             found = task.gather(found, self.table, answer)
-        return task.score(task.columns(_chosen(held.targets, self.rows), found, answer), answer)["metrics"][self.name]
+        columns = task.columns(_chosen(held.targets, self.rows), found, answer)
+        plain = {name: x.to_pylist() if hasattr(x, "to_pylist") else x for name, x in columns.items()}
+        return task.score(plain, answer)["metrics"][self.name]
 
     def calibration(self):
         """Training images, the same number of every class where there are classes."""

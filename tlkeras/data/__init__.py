@@ -112,7 +112,9 @@ def collect(
         write_json(run.data_report, report)
     if samples.bad:
         lines = [f"{where}: {why}" for where, why in samples.bad.items()]
-        progress.line("warning   " + listed(f"{len(lines)} pictures or annotations cannot be used and are left out", lines))
+        progress.line(
+            "warning   " + listed(f"{len(lines)} pictures or annotations cannot be used and are left out", lines)
+        )
     for note in samples.notes:
         progress.line(f"note      {note}")
     if report["skipped"]:

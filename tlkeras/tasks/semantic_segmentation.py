@@ -43,7 +43,10 @@ def targets(labels, options: Options, classes=None):
         )
     if len(classes) > mask_files.VOID:
         raise DataError(f"A mask holds at most {mask_files.VOID} classes; received {len(classes)}.")
-    return masks.materialise(labels, list(classes), cache_folder() / "masks"), {"classes": list(classes), "ignore": mask_files.VOID}
+    return masks.materialise(labels, list(classes), cache_folder() / "masks"), {
+        "classes": list(classes),
+        "ignore": mask_files.VOID,
+    }
 
 
 def learnt(rows, train, answer, options: Options):

@@ -260,9 +260,9 @@ def test_the_loss_of_efficientdet_is_that_of_effdet():
     offsets, logits = rng.normal(0, 0.5, (3, len(places), 4)), rng.normal(-1, 1.5, (3, len(places), 3))
     raw = np.concatenate([np.tile(places, (3, 1, 1)), offsets, logits], 2).astype("float32")
     y = targets()
-    # Where a tiny box lies inside several anchors of one area, rounding decides; and effdet leaves offsets out that
-    # should be exactly 0, as where box and anchor have the same centre.
-    y[0, 1], y[2, 0, 0] = [0.6, 0.55, 0.8, 0.9, 2], 0.06
+    # Where a tiny box lies inside several anchors of one area, rounding decides; and effdet leaves out offsets that
+    # should be exactly 0, as where box and anchor are equally wide.
+    y[0, 1], y[0, 0, 2] = [0.6, 0.55, 0.8, 0.91, 2], 0.46
 
     def levels(x):
         ends = np.cumsum([h * w * 9 for h, w in shapes])[:-1]

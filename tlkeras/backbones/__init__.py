@@ -108,9 +108,10 @@ class Backbone:
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Backbone]:
     """All entries by name, in the order of their sources."""
-    from tlkeras.backbones import efficientnet_lite, keras_applications, keras_hub
+    from tlkeras.backbones import efficientdet, efficientnet_lite, keras_applications, keras_hub, yolox
 
-    return {b.name: b for module in (efficientnet_lite, keras_applications, keras_hub) for b in module.entries()}
+    modules = (efficientnet_lite, efficientdet, yolox, keras_applications, keras_hub)
+    return {b.name: b for module in modules for b in module.entries()}
 
 
 def get(name: str) -> Backbone:

@@ -12,6 +12,7 @@ import math
 from functools import partial
 
 from tlkeras.backbones import Backbone, Pixels, Source
+from tlkeras.backbones.torch_fields import fields
 
 # Kernel, repeats, filters, expansion, stride of each stage at width and depth 1.
 STAGES = (
@@ -75,13 +76,13 @@ def build(name: str, size: tuple[int, int], weights: str | None = None):
 
     width, depth, _, _ = VARIANTS[name]
     inputs = keras.Input((*size, 3), name="pixels")
-    x = _conv(inputs, STEM, 3, 2, "stem")
+    x = conv(inputs, STEM, 3, 2, "stem")
     for stage, (kernel, _, filters, expansion, stride) in enumerate(STAGES, 1):
         for index in range(_repeats(stage, depth)):
-            x = _block(
-                x, _filters(filters, width), kernel, stride if index == 0 else 1, expansion, _block_name(stage, index)
+            x = block(
+                x, scaled(filters, width), kernel, stride if index == 0 else 1, expansion, block_name(stage, index)
             )
-    x = _conv(x, HEAD, 1, 1, "top")
+    x = conv(x, HEAD, 1, 1, "top")
     return keras.Model(inputs, x, name=name)
 
 
@@ -91,8 +92,14 @@ def boundaries(depth: float) -> tuple[tuple[str, str], ...]:
     for stage in range(1, len(STAGES) + 1):
         repeats = _repeats(stage, depth)
         # The first of a stage has no shortcut: its stride or its filters differ.
-        lasts.append((f"block{stage}", f"{_block_name(stage, repeats - 1)}_{'add' if repeats > 1 else 'project_bn'}"))
+        lasts.append((f"block{stage}", f"{block_name(stage, repeats - 1)}_{'add' if repeats > 1 else 'project_bn'}"))
     return (("stem", "stem_relu"), *lasts, ("top", ""))
+
+
+def relu6(x, name: str):
+    from keras import layers
+
+    return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
 def torch_names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:
@@ -101,13 +108,6 @@ def torch_names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:
     The checkpoint numbers its blocks through all stages, and names a block's layers by their order.
     """
     blocks = list(dict.fromkeys(layer.name.split("_")[0] for layer in model.layers if layer.name.startswith("block")))
-    fields = {
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-        "kernel": "weight",
-    }
     outside = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
     inside = {
         "expand_conv": "_expand_conv",
@@ -118,45 +118,52 @@ def torch_names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:
         "project_bn": "_bn2",
     }
     names = {}
-    for variable in model.weights:
-        layer, field = variable.path.split("/")
-        block, _, part = layer.partition("_")
-        name = outside[layer] if layer in outside else f"_blocks.{blocks.index(block)}.{inside[part]}"
-        axes = None if field != "kernel" else (2, 3, 0, 1) if part == "dwconv" else (2, 3, 1, 0)
-        names[variable.path] = (f"{name}.{fields[field]}", axes)
+    for layer in model.layers:
+        start, _, part = layer.name.partition("_")
+        for path, field, axes in fields(layer):
+            module = outside.get(layer.name) or f"_blocks.{blocks.index(start)}.{inside[part]}"
+            names[path] = (f"{module}.{field}", axes)
     return names
 
 
-def _block(x, filters: int, kernel: int, stride: int, expansion: int, name: str):
-    """An inverted residual: widen by `expansion`, filter each channel, narrow to `filters`, add where shapes allow."""
+def block(x, filters: int, kernel: int, stride: int, expansion: int, name: str, act=relu6, squeeze: int = 0):
+    """An inverted residual: widen by `expansion`, filter each channel, narrow to `filters`, add where shapes allow.
+
+    `act` is a function (x, name), called where an activation stands; `squeeze` the channels of a squeeze-and-excitation behind the
+    filter, 0 for none.
+    """
     from keras import layers
 
     shortcut = x
     if expansion != 1:
-        x = _conv(x, expansion * x.shape[-1], 1, 1, f"{name}_expand")
+        x = conv(x, expansion * x.shape[-1], 1, 1, f"{name}_expand", act)
     x = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_dwconv")(x)
-    x = _norm(x, f"{name}_dwconv_bn")
-    x = layers.ReLU(6.0, name=f"{name}_dwconv_relu")(x)
+    x = act(norm(x, f"{name}_dwconv_bn"), f"{name}_dwconv")
+    if squeeze:
+        part = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_mean")(x)
+        part = act(layers.Conv2D(squeeze, 1, name=f"{name}_se_reduce")(part), f"{name}_se_reduce")
+        part = layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name=f"{name}_se_expand")(part)
+        x = layers.Multiply(name=f"{name}_se")([x, part])
     x = layers.Conv2D(filters, 1, padding="same", use_bias=False, name=f"{name}_project_conv")(x)
-    x = _norm(x, f"{name}_project_bn")
+    x = norm(x, f"{name}_project_bn")
     return layers.Add(name=f"{name}_add")([shortcut, x]) if stride == 1 and shortcut.shape[-1] == filters else x
 
 
-def _conv(x, filters: int, kernel: int, stride: int, name: str):
+def conv(x, filters: int, kernel: int, stride: int, name: str, act=relu6):
     from keras import layers
 
     x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    return layers.ReLU(6.0, name=f"{name}_relu")(_norm(x, f"{name}_bn"))
+    return act(norm(x, f"{name}_bn"), name)
 
 
-def _norm(x, name: str):
+def norm(x, name: str):
     from keras import layers
 
     return layers.BatchNormalization(epsilon=1e-3, name=name)(x)
 
 
-def _block_name(stage: int, index: int) -> str:
-    return f"block{stage}{'abcdefghij'[index]}"
+def block_name(stage: int, index: int) -> str:
+    return f"block{stage}{'abcdefghijklm'[index]}"
 
 
 def _repeats(stage: int, depth: float) -> int:
@@ -165,7 +172,7 @@ def _repeats(stage: int, depth: float) -> int:
     return repeats if stage in (1, len(STAGES)) else math.ceil(depth * repeats)
 
 
-def _filters(filters: int, width: float) -> int:
+def scaled(filters: int, width: float) -> int:
     """Filters scaled by width and rounded to a multiple of 8, but not below 90 % of the exact number."""
     rounded = max(8, int(filters * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * filters * width else rounded

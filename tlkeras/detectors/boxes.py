@@ -94,10 +94,11 @@ def best(found, scores, most: int, threshold: float, least_score: float, candida
     values, pairs = tf.math.top_k(tf.reshape(scores, (-1, n * classes)), k)
     found, number = tf.gather(found, pairs // classes, batch_dims=1), tf.cast(pairs % classes, tf.float32)
 
-    ious = iou(found[:, :, None], found[:, None])
-    same = number[:, :, None] - number[:, None]
-    earlier = tf.constant(np.tril(np.ones((1, k, k), "float32"), -1))
-    rivals = tf.cast(ious > threshold, tf.float32) * tf.cast(tf.abs(same) < 0.5, tf.float32) * earlier
+    # Ranks are counted, not written down: a constant of (k, k) would weigh megabytes in every artefact.
+    rank = tf.cumsum(tf.cast(values >= 0, tf.float32), axis=1)
+    rivals = tf.logical_and(iou(found[:, :, None], found[:, None]) > threshold, rank[:, :, None] > rank[:, None])
+    rivals = tf.logical_and(rivals, tf.abs(number[:, :, None] - number[:, None]) < 0.5)
+    rivals = tf.cast(rivals, tf.float32)
     alive = tf.cast(values >= least_score, tf.float32)
 
     def again(stays, before):

@@ -7,8 +7,8 @@ the checkpoints (Megvii-BaseDetection/YOLOX, Apache-2.0), whose padding is symme
 Source: Ge et al., YOLOX (arXiv:2107.08430).
 """
 
+from tlkeras.backbones.csp import conv_norm, stage, unit
 from tlkeras.detectors import simota
-from tlkeras.detectors.csp import conv_norm, stage, unit
 from tlkeras.detectors.retinanet import PRIOR, enlarged
 
 # radius: how far from a box's centre a cell may be to answer for it, in cells; box_weight: of 1 - IoU squared.

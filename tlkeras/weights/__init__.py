@@ -101,8 +101,8 @@ def assign(model, tensors: dict, names: dict[str, tuple[str, tuple[int, ...] | N
     """Sets every weight of `model` from `tensors`, or none of them.
 
     `names` maps a variable's path to the name of its tensor and the axes to transpose that by (None: as it
-    is). `ignored` names tensors that need not be used; those ending in 'num_batches_tracked', PyTorch's
-    counters in BatchNorm, never are.
+    is). `ignored` tells how the names of tensors begin that need not be used; those ending in 'num_batches_tracked',
+    PyTorch's counters in BatchNorm, never are.
 
     Raises:
         ModelError: with both lists, when a weight finds no tensor of its shape or a tensor no weight.
@@ -125,7 +125,7 @@ def assign(model, tensors: dict, names: dict[str, tuple[str, tuple[int, ...] | N
     unused = [
         name
         for name in tensors
-        if name not in used and name not in ignored and not name.endswith("num_batches_tracked")
+        if name not in used and not name.startswith(tuple(ignored)) and not name.endswith("num_batches_tracked")
     ]
     if missing or unused:
         raise ModelError(
@@ -187,7 +187,10 @@ def _from_file(backbone: Backbone, path: Path, size):
     if own.keys() & tensors.keys():
         assign(model, tensors, own)
     elif hasattr(module, "torch_names"):
-        assign(model, tensors, module.torch_names(model), ignored=module.CLASSIFIER)
+        names, prefix = module.torch_names(model), getattr(module, "PREFIX", "")
+        if not any(name.startswith(prefix) for name in tensors):  # A backbone of its own, not that of a detector.
+            names = {path: (name.removeprefix(prefix), axes) for path, (name, axes) in names.items()}
+        assign(model, tensors, names, ignored=module.CLASSIFIER)
     else:
         raise ModelError(
             f"{path} names its tensors otherwise than {backbone.name} its weights, and the catalogue has no map "
@@ -232,7 +235,8 @@ def _takes_presets(backbone: Backbone) -> bool:
 
 
 def _module(backbone: Backbone):
-    """The module of the entry's builder, which offers `torch_names(model)` and `CLASSIFIER` where it knows them."""
+    """The module of the entry's builder, which offers `torch_names(model)` and, where it knows them, `CLASSIFIER`, how
+    tensors are called that it has no use for, and `PREFIX`, which stands before its names in a detector."""
     return sys.modules[getattr(backbone.build, "func", backbone.build).__module__]
 
 

@@ -158,7 +158,7 @@ def _lines(reasons: dict[str, str]):
 
 def _said(what: str, places: list[str]) -> str:
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    return f"{len(places)} {what} ({', '.join(map(printed, places[:3]))}{more})"
+    return f"{what}: {len(places)} ({', '.join(map(printed, places[:3]))}{more})"
 
 
 def _by(size) -> str:
@@ -182,16 +182,16 @@ def boxes(picture: Picture, size, findings: Findings, classes: list[str]) -> dic
             x0, y0, x1, y1 = x0 * width, y0 * height, x1 * width, y1 * height
         inside = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
         if max(abs(a - b) for a, b in zip(inside, (x0, y0, x1, y1), strict=True)) > 0.01:
-            findings.note("boxes reach beyond their picture and were clipped", mark.where)
+            findings.note("boxes cut off where they left their picture", mark.where)
         label["boxes"].append([float(v) for v in inside])
         label["names"].append(mark.name)
         label["crowd"].append(int(mark.crowd))
         whole = (inside[2] - inside[0]) * (inside[3] - inside[1])
         label["areas"].append(float(whole if mark.area is None else mark.area))
         if mark.crowd:
-            findings.note("regions are crowds or difficult, neither learned nor judged", mark.where)
+            findings.note("crowds or difficult objects, neither learned nor judged", mark.where)
     if not picture.marks:
-        findings.note("pictures have no annotation", picture.where)
+        findings.note("pictures without an annotation", picture.where)
     return label
 
 
@@ -211,7 +211,7 @@ def shapes(picture: Picture, size, findings: Findings, classes: list[str]) -> di
         label["rle"].append({"size": list(size), "counts": rle.packed(runs)})
         label["names"].append(mark.name)
     if not picture.marks:
-        findings.note("pictures have no annotation and are ground alone", picture.where)
+        findings.note("pictures without an annotation, which are ground alone", picture.where)
     return label
 
 

@@ -98,11 +98,11 @@ def _document(path: Path) -> dict:
         raise DataError(f"{path}: not COCO's JSON: it is nested too deep.") from e
     except (OSError, ValueError) as e:
         raise DataError(f"{path}: cannot be read: {e}.") from e
-    keys = ", ".join(list(map(str, found))[:10]) or "nothing" if isinstance(found, dict) else f"a {_kind(found)}"
+    keys = ", ".join(list(map(str, found))[:10]) or "nothing" if isinstance(found, dict) else _kind(found)
     if not isinstance(found, dict) or not all(key in found for key in KEYS):
         raise DataError(f"{path}: COCO's JSON is an object with {', '.join(KEYS)}; received {keys}.")
     if odd := [key for key in KEYS if not isinstance(found[key], list)]:
-        raise DataError(f"{path}: {', '.join(odd)} must be a list; received a {_kind(found[odd[0]])}.")
+        raise DataError(f"{path}: {', '.join(odd)} must be a list; received {_kind(found[odd[0]])}.")
     if not found["images"]:
         raise DataError(f"{path}: the list of images is empty.")
     return found
@@ -117,7 +117,7 @@ def _classes(lists: list[tuple[Path, list]], findings: Findings) -> dict[Path, d
         for n, one in enumerate(categories):
             place = f"{path.name}: categories[{n}]"
             if not isinstance(one, dict):
-                wrong.append(f"{place} must be an object; it is a {_kind(one)}")
+                wrong.append(f"{place} must be an object; it is {_kind(one)}")
             elif not _is_id(one.get("id")):
                 wrong.append(f"{place} must have an id, a whole number; it has {one.get('id')!r:.60}")
             elif not isinstance(one.get("name"), str) or not one["name"].strip() or not one["name"].isprintable():
@@ -133,7 +133,7 @@ def _classes(lists: list[tuple[Path, list]], findings: Findings) -> dict[Path, d
         raise DataError(listed(f"{lists[0][0].parent}: the categories must be in order", wrong))
     for path, names in list(made.items())[1:]:
         if odd := [i for i, n in made[lists[0][0]].items() if names.get(i, n) != n]:
-            findings.note(f"categories have other ids in {path.name} than in {lists[0][0].name}", f"id {odd[0]}")
+            findings.note(f"categories with other ids in {path.name} than in {lists[0][0].name}", f"id {odd[0]}")
     return made
 
 
@@ -199,7 +199,7 @@ def _pictures(images: list, path: Path, split: str | None, folder: Path, finding
     for n, one in enumerate(images):
         place = f"{path.name}: images[{n}]"
         if not isinstance(one, dict):
-            findings.pictures[place] = f"must be an object; it is a {_kind(one)}"
+            findings.pictures[place] = f"must be an object; it is {_kind(one)}"
             continue
         number, file, sides = one.get("id"), one.get("file_name"), (one.get("height"), one.get("width"))
         if not _is_id(number):
@@ -238,7 +238,7 @@ def _marks(annotations: list, path: Path, pictures: dict, names: dict, kind: str
     for n, one in enumerate(annotations):
         place = f"{path.name}: annotations[{n}]"
         if not isinstance(one, dict):
-            findings.marks[place] = f"must be an object; it is a {_kind(one)}"
+            findings.marks[place] = f"must be an object; it is {_kind(one)}"
             continue
         number, image, category = one.get("id"), one.get("image_id"), one.get("category_id")
         if number is not None:
@@ -282,5 +282,12 @@ def _is_id(value) -> bool:
 
 
 def _kind(value) -> str:
-    kinds = {dict: "object", list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
     return kinds.get(type(value), "null")

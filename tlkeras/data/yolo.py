@@ -55,7 +55,7 @@ def read(root: Path, data: Data) -> Annotated:
                 if unread := _lines(text, picture, names, findings):
                     findings.pictures[name(root, picture)] = f"{picture.where}: {unread}"
             else:
-                findings.note("pictures have no file of boxes beside them and count as empty", name(root, picture))
+                findings.note("pictures without a file of boxes, which count as empty", name(root, picture))
             pictures.append(picture)
         for text in texts:
             findings.pictures[os.path.relpath(text, root)] = (

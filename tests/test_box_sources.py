@@ -182,7 +182,7 @@ HOSTILE = {
     "image id is a list": (set_("images", 0, "id", [1]), ["images[0]: must have an id"], 2, 1),
     "another size": (set_("images", 0, "width", 41), ["says 41 x 30 pixels, the file has 40 x 30"], 2, 1),
     "size is text": (set_("images", 0, "width", "40"), ["must be whole numbers"], 2, 1),
-    "annotation id twice": (set_("annotations", 1, "id", 10), ["annotations[0]: its id 10 stands there twice"], 3, 1),
+    "annotation id twice": (set_("annotations", 1, "id", 10), ["annotations[0]: its id 10 stands there twice"], 2, 1),
     "unknown image": (set_("annotations", 0, "image_id", 99), ["annotation 10: there is no usable image", "99"], 3, 2),
     "image number as text": (set_("annotations", 0, "image_id", "1"), ["no usable image with the id '1'"], 3, 2),
     "unknown category": (set_("annotations", 0, "category_id", 99), ["no category with the id 99"], 3, 2),
@@ -222,6 +222,13 @@ def test_all_that_is_wrong_is_said_at_once_and_counted(coco):
         made["annotations"][2]["bbox"] = [1, 1, 0, 0]
 
     refused(coco(change), "1 picture and 1 annotation cannot be used, of 3 pictures", "x.png", "annotation 12")
+
+
+def test_a_picture_that_lost_all_its_annotations_does_not_count_as_empty(coco):
+    for change in (set_("annotations", 2, "bbox", [1, 1, 0, 0]), set_("annotations", 2, "bbox", "x")):
+        found = read(coco(change), on_bad="skip")
+        assert found.ids == ["images/a.png", "images/c.png"]
+        assert found.bad["images/b.png"] == "none of its annotations can be used"
 
 
 def test_a_box_that_reaches_out_is_clipped_and_noted(coco):
@@ -311,7 +318,7 @@ def test_whatever_stands_in_the_json_it_is_read_or_refused(coco):
         if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.9:
             spoil(node[key])
         else:
-            node[key] = STRANGE[rng.integers(len(STRANGE))]
+            node[key] = copy.deepcopy(STRANGE[rng.integers(len(STRANGE))])
 
     good = 0
     for _ in range(300):

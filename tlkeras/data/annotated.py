@@ -36,7 +36,7 @@ class Mark:
 
 @dataclass
 class Picture:
-    """A picture and its marks. `declared` is its (height, width) as the annotation has it, None where it does not say;
+    """A picture and its marks; `lost` says that some could not be read. `declared` is its (height, width) as the annotation has it, None where it does not say;
     `relative` says that boxes are parts of the sides and not pixels; `mask` is the path of an index mask."""
 
     path: str
@@ -45,6 +45,7 @@ class Picture:
     group: str | None = None
     declared: tuple[int, int] | None = None
     marks: list[Mark] = field(default_factory=list)
+    lost: bool = False
     relative: bool = False
     mask: str | None = None
 
@@ -115,6 +116,10 @@ def samples(found: Annotated, data: Data, label: Callable) -> Samples:
             findings.add(said)
     ids = [name(found.root, p) for p in found.pictures]
     _refuse(findings, found.root, len(ids), data)
+    for i, picture, made in zip(ids, found.pictures, labels, strict=True):
+        # Taken for empty, it would teach that nothing is there.
+        if made is not None and (picture.marks or picture.lost) and not made["names"]:
+            findings.pictures[i] = "none of its annotations can be used"
     kept = [made is not None and i not in findings.pictures for i, made in zip(ids, labels, strict=True)]
     if not any(kept):
         raise DataError(
@@ -190,7 +195,7 @@ def boxes(picture: Picture, size, findings: Findings, classes: list[str]) -> dic
         label["areas"].append(float(whole if mark.area is None else mark.area))
         if mark.crowd:
             findings.note("crowds or difficult objects, neither learned nor judged", mark.where)
-    if not picture.marks:
+    if not picture.marks and not picture.lost:
         findings.note("pictures without an annotation", picture.where)
     return label
 
@@ -210,7 +215,7 @@ def shapes(picture: Picture, size, findings: Findings, classes: list[str]) -> di
             continue
         label["rle"].append({"size": list(size), "counts": rle.packed(runs)})
         label["names"].append(mark.name)
-    if not picture.marks:
+    if not picture.marks and not picture.lost:
         findings.note("pictures without an annotation, which are ground alone", picture.where)
     return label
 

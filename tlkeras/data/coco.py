@@ -241,22 +241,25 @@ def _marks(annotations: list, path: Path, pictures: dict, names: dict, kind: str
             findings.marks[place] = f"must be an object; it is {_kind(one)}"
             continue
         number, image, category = one.get("id"), one.get("image_id"), one.get("category_id")
-        if number is not None:
-            place = f"{path.name}: annotation {number!r:.60}"
-            if number.__class__ not in (int, str) or number in doubled:
-                place = f"{path.name}: annotations[{n}]"
-                findings.marks[place] = f"its id {number!r:.60} " + (
-                    "is no number" if not _is_id(number) else "stands there twice"
-                )
-                continue
-        if not _is_id(image) or image not in pictures:
-            findings.marks[place] = f"there is no usable image with the id {image!r:.60}"
-        elif not _is_id(category) or category not in names:
-            findings.marks[place] = f"there is no category with the id {category!r:.60}"
-        elif isinstance(mark := _mark(one, place, names[category], kind), str):
-            findings.marks[place] = mark
+        picture = pictures.get(image) if _is_id(image) else None
+        if number is not None and not _is_id(number):
+            mark: Mark | str = f"its id {number!r:.60} is no number"
+        elif number in doubled:
+            mark = f"its id {number!r:.60} stands there twice"
         else:
-            pictures[image].marks.append(mark)
+            place = place if number is None else f"{path.name}: annotation {number!r:.60}"
+            if picture is None:
+                mark = f"there is no usable image with the id {image!r:.60}"
+            elif not _is_id(category) or category not in names:
+                mark = f"there is no category with the id {category!r:.60}"
+            else:
+                mark = _mark(one, place, names[category], kind)
+        if isinstance(mark, Mark):
+            picture.marks.append(mark)
+            continue
+        findings.marks[place] = mark
+        if picture is not None:
+            picture.lost = True
 
 
 def _mark(one: dict, place: str, label: str, kind: str) -> Mark | str:

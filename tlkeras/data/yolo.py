@@ -140,7 +140,7 @@ def _lines(path: Path, picture: Picture, names: list[str] | None, findings: Find
             if isinstance(mark, Mark):
                 picture.marks.append(mark)
             else:
-                findings.marks[f"{picture.where}:{n}"] = mark
+                findings.marks[f"{picture.where}:{n}"], picture.lost = mark, True
     return None
 
 

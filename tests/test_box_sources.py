@@ -98,7 +98,7 @@ def test_coco_gives_boxes_in_pixels_and_classes_by_the_number_of_their_category(
     found = is_whole(read(coco()))
     assert found.classes == ["dog", "cat"] and found.ids == ["images/a.png", "images/b.png", "images/c.png"]
     assert found.splits == [None] * 3 and found.labels[0]["areas"] == [200.0, 750.0]
-    assert found.notes == ["1 pictures have no annotation (instances.json: image 3)"]
+    assert found.notes == ["pictures without an annotation: 1 (instances.json: image 3)"]
     assert all(os.path.isfile(p) for p in found.inputs)
     is_whole(read(coco().parent))
     assert read(coco(), classes=["cat", "dog"]).classes == ["cat", "dog"]
@@ -130,7 +130,7 @@ def test_files_named_after_splits_give_splits(files, images, tmp_path):
     for part, file, folder in zip(parts, files, images, strict=True):
         write(tmp_path / file, json.dumps(part))
         pictures(tmp_path / folder)
-    if "annotations" in files[0]:
+    if files[0].startswith("annotations/"):
         # COCO's own folder holds more than instances.
         write(tmp_path / "annotations/captions_train2017.json", "{}")
     found = is_whole(read(tmp_path))
@@ -182,7 +182,7 @@ HOSTILE = {
     "image id is a list": (set_("images", 0, "id", [1]), ["images[0]: must have an id"], 2, 1),
     "another size": (set_("images", 0, "width", 41), ["says 41 x 30 pixels, the file has 40 x 30"], 2, 1),
     "size is text": (set_("images", 0, "width", "40"), ["must be whole numbers"], 2, 1),
-    "annotation id twice": (set_("annotations", 1, "id", 10), ["annotations[0]: its id 10 stands there twice"], 3, 1),
+    "annotation id twice": (set_("annotations", 1, "id", 10), ["annotations[0]: its id 10 stands there twice"], 2, 1),
     "unknown image": (set_("annotations", 0, "image_id", 99), ["annotation 10: there is no usable image", "99"], 3, 2),
     "image number as text": (set_("annotations", 0, "image_id", "1"), ["no usable image with the id '1'"], 3, 2),
     "unknown category": (set_("annotations", 0, "category_id", 99), ["no category with the id 99"], 3, 2),
@@ -224,10 +224,17 @@ def test_all_that_is_wrong_is_said_at_once_and_counted(coco):
     refused(coco(change), "1 picture and 1 annotation cannot be used, of 3 pictures", "x.png", "annotation 12")
 
 
+def test_a_picture_that_lost_all_its_annotations_does_not_count_as_empty(coco):
+    for change in (set_("annotations", 2, "bbox", [1, 1, 0, 0]), set_("annotations", 2, "bbox", "x")):
+        found = read(coco(change), on_bad="skip")
+        assert found.ids == ["images/a.png", "images/c.png"]
+        assert found.bad["images/b.png"] == "none of its annotations can be used"
+
+
 def test_a_box_that_reaches_out_is_clipped_and_noted(coco):
     found = read(coco(set_("annotations", 0, "bbox", [-2, 3, 12, 100])))
     assert found.labels[0]["boxes"][0] == [0, 3, 10, 30] and not found.bad
-    assert "1 boxes reach beyond their picture and were clipped (instances.json: annotation 10)" in found.notes
+    assert "boxes cut off where they left their picture: 1 (instances.json: annotation 10)" in found.notes
 
 
 WHOLE = {
@@ -238,7 +245,7 @@ WHOLE = {
     "digits": (lambda made: '{"images": ' + "1" * 10_000 + "}", ["cannot be read"]),
     "a list": (lambda made: [1], ["is an object with images, annotations, categories; received a list"]),
     "no categories": (lambda made: {k: made[k] for k in ("images", "annotations")}, ["received images, annotations"]),
-    "annotations by id": (set_("annotations", {}), ["annotations must be a list; received a object"]),
+    "annotations by id": (set_("annotations", {}), ["annotations must be a list; received an object"]),
     "no images": (set_("images", []), ["list of images is empty"]),
     "category twice": (repeat("categories", 0), ["categories[2]", "twice"]),
     "category without a name": (set_("categories", 0, "name", None), ["categories[0] must have a name"]),
@@ -298,6 +305,32 @@ def test_a_picture_that_is_none_is_said_before_anything_is_decoded(coco, tmp_pat
     refused(coco(), "images/a.png: not an image, though named .png", "images/b.png: empty file")
 
 
+STRANGE = [None, True, -1, 0, 1e308, NAN, 10**30, "", "x", "\ud800", "../x", [], [[]], {}, [1, 2, 3, 4], {"id": 1}]
+
+
+def test_whatever_stands_in_the_json_it_is_read_or_refused(coco):
+    rng = np.random.default_rng(0)
+
+    def spoil(node):
+        """Exchanges something in a tree for something strange."""
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        key = keys[rng.integers(len(keys))]
+        if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.9:
+            spoil(node[key])
+        else:
+            node[key] = copy.deepcopy(STRANGE[rng.integers(len(STRANGE))])
+
+    good = 0
+    for _ in range(300):
+        path = coco(lambda made: [spoil(made) for _ in range(rng.integers(1, 4))] and None)
+        for on_bad in ("fail", "skip"):
+            try:
+                good += len(read(path, on_bad=on_bad)) > 0
+            except DataError as e:
+                assert str(e)
+    assert good > 100
+
+
 # --- Other formats
 
 
@@ -334,7 +367,10 @@ def test_a_conversion_overwrites_nothing_and_says_what_a_format_cannot_hold(coco
     path = coco(set_("annotations", 0, "iscrowd", 1))
     out = tmp_path.parent / f"{tmp_path.name}-out"
     found = convert.convert(path, "yolo", out)
-    assert found["annotations"] == 2 and "1 crowds or difficult objects were left out" in found["notes"][-1]
+    assert (
+        found["annotations"] == 2
+        and "crowds or difficult objects left out, for which the format has no mark: 1" in found["notes"][-1]
+    )
     with pytest.raises(UsageError, match="there already and is not overwritten"):
         convert.convert(path, "voc", out)
     with pytest.raises(UsageError, match="inside the data"):
@@ -364,7 +400,7 @@ def test_yolo_reads_parts_of_sides_polygons_and_missing_texts(tmp_path):
     assert boxes_of(found)["a.png"] == [("cat", (10, 7.5, 30, 22.5))]
     np.testing.assert_allclose(found.labels[1]["boxes"], [[6, 10, 30, 30], [0, 0, 60, 50]])
     assert found.labels[1]["names"] == ["dog", "cat"] and found.labels[2]["boxes"] == []
-    assert any("no file of boxes beside them and count as empty (images/c.png)" in n for n in found.notes)
+    assert "pictures without a file of boxes, which count as empty: 1 (images/c.png)" in found.notes
     assert read(root / "data.yaml").ids == found.ids
     assert read(yolo(tmp_path / "n", names="names: {0: cat, 1: dog}")).classes == ["cat", "dog"]
     assert read(yolo(tmp_path / "m", names=None)).classes == ["class_0"]

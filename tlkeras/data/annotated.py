@@ -36,7 +36,7 @@ class Mark:
 
 @dataclass
 class Picture:
-    """A picture and its marks. `declared` is its (height, width) as the annotation has it, None where it does not say;
+    """A picture and its marks; `lost` says that some could not be read. `declared` is its (height, width) as the annotation has it, None where it does not say;
     `relative` says that boxes are parts of the sides and not pixels; `mask` is the path of an index mask."""
 
     path: str
@@ -45,6 +45,7 @@ class Picture:
     group: str | None = None
     declared: tuple[int, int] | None = None
     marks: list[Mark] = field(default_factory=list)
+    lost: bool = False
     relative: bool = False
     mask: str | None = None
 
@@ -115,6 +116,10 @@ def samples(found: Annotated, data: Data, label: Callable) -> Samples:
             findings.add(said)
     ids = [name(found.root, p) for p in found.pictures]
     _refuse(findings, found.root, len(ids), data)
+    for i, picture, made in zip(ids, found.pictures, labels, strict=True):
+        # Taken for empty, it would teach that nothing is there.
+        if made is not None and (picture.marks or picture.lost) and not made["names"]:
+            findings.pictures[i] = "none of its annotations can be used"
     kept = [made is not None and i not in findings.pictures for i, made in zip(ids, labels, strict=True)]
     if not any(kept):
         raise DataError(
@@ -158,7 +163,7 @@ def _lines(reasons: dict[str, str]):
 
 def _said(what: str, places: list[str]) -> str:
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    return f"{len(places)} {what} ({', '.join(map(printed, places[:3]))}{more})"
+    return f"{what}: {len(places)} ({', '.join(map(printed, places[:3]))}{more})"
 
 
 def _by(size) -> str:
@@ -182,16 +187,16 @@ def boxes(picture: Picture, size, findings: Findings, classes: list[str]) -> dic
             x0, y0, x1, y1 = x0 * width, y0 * height, x1 * width, y1 * height
         inside = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
         if max(abs(a - b) for a, b in zip(inside, (x0, y0, x1, y1), strict=True)) > 0.01:
-            findings.note("boxes reach beyond their picture and were clipped", mark.where)
+            findings.note("boxes cut off where they left their picture", mark.where)
         label["boxes"].append([float(v) for v in inside])
         label["names"].append(mark.name)
         label["crowd"].append(int(mark.crowd))
         whole = (inside[2] - inside[0]) * (inside[3] - inside[1])
         label["areas"].append(float(whole if mark.area is None else mark.area))
         if mark.crowd:
-            findings.note("regions are crowds or difficult, neither learned nor judged", mark.where)
-    if not picture.marks:
-        findings.note("pictures have no annotation", picture.where)
+            findings.note("crowds or difficult objects, neither learned nor judged", mark.where)
+    if not picture.marks and not picture.lost:
+        findings.note("pictures without an annotation", picture.where)
     return label
 
 
@@ -210,8 +215,8 @@ def shapes(picture: Picture, size, findings: Findings, classes: list[str]) -> di
             continue
         label["rle"].append({"size": list(size), "counts": rle.packed(runs)})
         label["names"].append(mark.name)
-    if not picture.marks:
-        findings.note("pictures have no annotation and are ground alone", picture.where)
+    if not picture.marks and not picture.lost:
+        findings.note("pictures without an annotation, which are ground alone", picture.where)
     return label
 
 

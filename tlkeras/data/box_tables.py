@@ -69,7 +69,7 @@ def read(path: Path, data: Data) -> Annotated:
             if isinstance(mark, Mark):
                 picture.marks.append(mark)
             else:
-                findings.marks[where] = mark
+                findings.marks[where], picture.lost = mark, True
     if not pictures:
         raise DataError(
             listed(f"{path}: no row names a picture", [f"{k}: {v}" for k, v in findings.marks.items()] or ["no rows"])

@@ -98,11 +98,11 @@ def _document(path: Path) -> dict:
         raise DataError(f"{path}: not COCO's JSON: it is nested too deep.") from e
     except (OSError, ValueError) as e:
         raise DataError(f"{path}: cannot be read: {e}.") from e
-    keys = ", ".join(list(map(str, found))[:10]) or "nothing" if isinstance(found, dict) else f"a {_kind(found)}"
+    keys = ", ".join(list(map(str, found))[:10]) or "nothing" if isinstance(found, dict) else _kind(found)
     if not isinstance(found, dict) or not all(key in found for key in KEYS):
         raise DataError(f"{path}: COCO's JSON is an object with {', '.join(KEYS)}; received {keys}.")
     if odd := [key for key in KEYS if not isinstance(found[key], list)]:
-        raise DataError(f"{path}: {', '.join(odd)} must be a list; received a {_kind(found[odd[0]])}.")
+        raise DataError(f"{path}: {', '.join(odd)} must be a list; received {_kind(found[odd[0]])}.")
     if not found["images"]:
         raise DataError(f"{path}: the list of images is empty.")
     return found
@@ -117,7 +117,7 @@ def _classes(lists: list[tuple[Path, list]], findings: Findings) -> dict[Path, d
         for n, one in enumerate(categories):
             place = f"{path.name}: categories[{n}]"
             if not isinstance(one, dict):
-                wrong.append(f"{place} must be an object; it is a {_kind(one)}")
+                wrong.append(f"{place} must be an object; it is {_kind(one)}")
             elif not _is_id(one.get("id")):
                 wrong.append(f"{place} must have an id, a whole number; it has {one.get('id')!r:.60}")
             elif not isinstance(one.get("name"), str) or not one["name"].strip() or not one["name"].isprintable():
@@ -133,7 +133,7 @@ def _classes(lists: list[tuple[Path, list]], findings: Findings) -> dict[Path, d
         raise DataError(listed(f"{lists[0][0].parent}: the categories must be in order", wrong))
     for path, names in list(made.items())[1:]:
         if odd := [i for i, n in made[lists[0][0]].items() if names.get(i, n) != n]:
-            findings.note(f"categories have other ids in {path.name} than in {lists[0][0].name}", f"id {odd[0]}")
+            findings.note(f"categories with other ids in {path.name} than in {lists[0][0].name}", f"id {odd[0]}")
     return made
 
 
@@ -199,7 +199,7 @@ def _pictures(images: list, path: Path, split: str | None, folder: Path, finding
     for n, one in enumerate(images):
         place = f"{path.name}: images[{n}]"
         if not isinstance(one, dict):
-            findings.pictures[place] = f"must be an object; it is a {_kind(one)}"
+            findings.pictures[place] = f"must be an object; it is {_kind(one)}"
             continue
         number, file, sides = one.get("id"), one.get("file_name"), (one.get("height"), one.get("width"))
         if not _is_id(number):
@@ -238,25 +238,28 @@ def _marks(annotations: list, path: Path, pictures: dict, names: dict, kind: str
     for n, one in enumerate(annotations):
         place = f"{path.name}: annotations[{n}]"
         if not isinstance(one, dict):
-            findings.marks[place] = f"must be an object; it is a {_kind(one)}"
+            findings.marks[place] = f"must be an object; it is {_kind(one)}"
             continue
         number, image, category = one.get("id"), one.get("image_id"), one.get("category_id")
-        if number is not None:
-            place = f"{path.name}: annotation {number!r:.60}"
-            if number.__class__ not in (int, str) or number in doubled:
-                place = f"{path.name}: annotations[{n}]"
-                findings.marks[place] = f"its id {number!r:.60} " + (
-                    "is no number" if not _is_id(number) else "stands there twice"
-                )
-                continue
-        if not _is_id(image) or image not in pictures:
-            findings.marks[place] = f"there is no usable image with the id {image!r:.60}"
-        elif not _is_id(category) or category not in names:
-            findings.marks[place] = f"there is no category with the id {category!r:.60}"
-        elif isinstance(mark := _mark(one, place, names[category], kind), str):
-            findings.marks[place] = mark
+        picture = pictures.get(image) if _is_id(image) else None
+        if number is not None and not _is_id(number):
+            mark: Mark | str = f"its id {number!r:.60} is no number"
+        elif number in doubled:
+            mark = f"its id {number!r:.60} stands there twice"
         else:
-            pictures[image].marks.append(mark)
+            place = place if number is None else f"{path.name}: annotation {number!r:.60}"
+            if picture is None:
+                mark = f"there is no usable image with the id {image!r:.60}"
+            elif not _is_id(category) or category not in names:
+                mark = f"there is no category with the id {category!r:.60}"
+            else:
+                mark = _mark(one, place, names[category], kind)
+        if isinstance(mark, Mark):
+            picture.marks.append(mark)
+            continue
+        findings.marks[place] = mark
+        if picture is not None:
+            picture.lost = True
 
 
 def _mark(one: dict, place: str, label: str, kind: str) -> Mark | str:
@@ -282,5 +285,12 @@ def _is_id(value) -> bool:
 
 
 def _kind(value) -> str:
-    kinds = {dict: "object", list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
     return kinds.get(type(value), "null")

@@ -146,7 +146,7 @@ def _without_crowds(samples: Samples) -> Samples:
             k: [v for v, keep in zip(label[k], kept, strict=True) if keep] for k in ("boxes", "names", "crowd", "areas")
         }
         labels.append({"size": label["size"], **lists})
-    notes = [f"{gone} crowds or difficult objects were left out: the format has no mark for them"] if gone else []
+    notes = [f"crowds or difficult objects left out, for which the format has no mark: {gone}"] if gone else []
     return replace(samples, labels=labels, notes=[*samples.notes, *notes])
 
 

@@ -25,7 +25,8 @@ def decode(rle: dict) -> np.ndarray:
     Raises:
         ValueError: when it is none, or larger than a picture may be.
     """
-    (height, width), runs = rle["size"], counts(rle)
+    runs = counts(rle)
+    height, width = rle["size"]
     inside = np.zeros(len(runs), np.uint8)
     inside[1::2] = 1
     return np.repeat(inside, runs).reshape(width, height).T

@@ -16,6 +16,7 @@ FILL = 114.0  # grey outside the picture, as detectors pad (YOLOX)
 VOID = 255
 LEAST = 0.25  # part of a box that must stay in view
 MOST_BOXES = 200  # of one picture made by mosaic
+QUADRANTS = ((0, 0), (1, 0), (0, 1), (1, 1))  # whether on the right, whether below
 
 
 def refuse(options: Augmentation, kind: str) -> None:
@@ -75,49 +76,79 @@ def mosaic_augmenter(options: Augmentation, kind: str):
         return None
 
     def augment(images, targets, seed):
-        images = tf.cast(images, tf.float32)
         count, height, width = (tf.shape(images)[n] for n in range(3))
         keys = tf.random.split(tf.cast(seed, tf.int64), 3, alg="philox")
-        centre = tf.random.stateless_uniform([count, 2], keys[0], 0.3, 0.7)  # x, y
-        chosen = tf.random.stateless_uniform([count], keys[1]) < options.mosaic
-        others = tf.random.stateless_uniform([count, 3], keys[2], 0, count, tf.int32)
+        chosen = tf.random.stateless_uniform([count], keys[0]) < options.mosaic
+        others = tf.random.stateless_uniform([count, 3], keys[1], 0, count, tf.int32)
         members = tf.concat([tf.range(count)[:, None], others], 1)
-        # Without mosaic all four quadrants show the picture as it is.
-        members = tf.where(chosen[:, None], members, tf.range(count)[:, None])
-        size = tf.cast(tf.stack([width, height]), tf.float32)
-        # The centre on the border between two pixels, so that no pixel belongs to two quadrants.
-        centre = tf.round(centre * size) / size
-        x = (tf.range(width, dtype=tf.float32) + 0.5) / size[0]
-        y = (tf.range(height, dtype=tf.float32) + 0.5) / size[1]
-        made, marks = 0.0, []
-        for n, (right, lower) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
-            corner = tf.constant([right, lower], tf.float32)
-            share = tf.abs(corner - centre)  # sides of the quadrant
-            scale = tf.where(chosen[:, None], tf.reduce_max(share, 1, keepdims=True), 1.0)
-            shift = tf.where(chosen[:, None], centre - (1 - corner) * scale, 0.0)
-            matrix = _axes(1 / scale * tf.ones([1, 2]), -shift / scale)
-            inside = (x >= centre[:, :1]) == bool(right), (y >= centre[:, 1:]) == bool(lower)
-            inside = tf.cast(inside[1][:, :, None] & inside[0][:, None, :], tf.float32)[..., None]
-            pixels = _to_pixels(matrix, size[::-1], (height, width))
-            if kind == "masks":
-                both = tf.concat([images, tf.cast(targets, tf.float32)[..., None]], -1)
-                part = tf.gather(both, members[:, n])
-                numbers = _sampled(part[..., 3:], pixels, (height, width), "NEAREST", float(VOID))
-                part = tf.concat([_sampled(part[..., :3], pixels, (height, width), "BILINEAR", FILL), numbers], -1)
-            else:
-                part = _sampled(tf.gather(images, members[:, n]), pixels, (height, width), "BILINEAR", FILL)
-                frame = tf.concat([corner * centre, tf.where(corner > 0, 1.0, centre)], 1)
-                frame = tf.where(chosen[:, None], frame, tf.constant([0.0, 0.0, 1.0, 1.0]))
-                moved = _moved(tf.gather(targets, members[:, n]), matrix, (height, width), frame)
-                marks.append(moved if n == 0 else tf.where(chosen[:, None, None], moved, -1.0))
-            made += tf.where(inside > 0, part, 0.0)
-        if kind == "masks":
-            return made[..., :3], tf.cast(tf.round(made[..., 3]), tf.uint8)
-        rows = tf.concat(marks, 1)
-        first = tf.argsort(tf.cast(rows[..., 4] == -1, tf.int32), axis=1, stable=True)
-        return made, tf.gather(rows, first, batch_dims=1)[:, :MOST_BOXES]
+        # The centre lies between two pixels, so that no pixel belongs to two quadrants.
+        sides = tf.stack([width, height])
+        part = tf.random.stateless_uniform([count, 2], keys[2], 0.3, 0.7)
+        centre = tf.cast(tf.round(part * tf.cast(sides, tf.float32)), tf.int32)
+
+        def joined(k):
+            quadrants = [
+                _corner(images[members[k, n]], targets[members[k, n]], right, lower, centre[k], sides, kind)
+                for n, (right, lower) in enumerate(QUADRANTS)
+            ]
+            rows = [[tf.concat([a, b], 1) for a, b in zip(*quadrants[n : n + 2], strict=True)] for n in (0, 2)]
+            return tuple(tf.concat([a, b], 0) for a, b in zip(*rows, strict=True))
+
+        def alone(k):
+            return (tf.cast(images[k], tf.float32), *([targets[k]] * (kind == "masks")))
+
+        def one(k):
+            return tf.cond(chosen[k], lambda: joined(k), lambda: alone(k))
+
+        kinds = (tf.TensorSpec(images.shape[1:], tf.float32), tf.TensorSpec(images.shape[1:3], tf.uint8))
+        signature = kinds[: 2 if kind == "masks" else 1]
+        made = tf.map_fn(one, tf.range(count), fn_output_signature=signature, parallel_iterations=4)
+        return made if kind == "masks" else (made[0], _joined_boxes(targets, members, chosen, centre, sides))
 
     return augment
+
+
+def _corner(image, target, right: int, lower: int, centre, sides, kind: str):
+    """What a quadrant around a centre (x, y) shows of a picture that is scaled to cover it, and of its mask, if any:
+    the corner that touches the centre."""
+    import tensorflow as tf
+
+    size = tf.abs(sides * tf.constant([right, lower]) - centre)
+    scale = tf.reduce_max(tf.cast(size / sides, tf.float32))
+    shift = tf.cast(size, tf.float32) - scale * tf.cast(sides, tf.float32)
+    shift *= tf.constant([1.0 - right, 1.0 - lower])
+    pixels = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=size[::-1],
+        scale=tf.stack([scale, scale]),
+        translation=shift[::-1],
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    if kind == "boxes":
+        return (pixels,)
+    for axis, n in ((0, 1), (1, 0)):
+        places = (tf.range(size[n], dtype=tf.float32) + 0.5 - shift[n]) / scale
+        target = tf.gather(target, tf.clip_by_value(tf.cast(tf.floor(places), tf.int32), 0, sides[n] - 1), axis=axis)
+    return pixels, tf.cast(target, tf.uint8)
+
+
+def _joined_boxes(boxes, members, chosen, centre, sides):
+    """The boxes of the pictures that a batch of mosaics shows, those that are there in front of the padding."""
+    import tensorflow as tf
+
+    size = tf.cast(sides, tf.float32)
+    centre, rows = tf.cast(centre, tf.float32) / size, []
+    for n, (right, lower) in enumerate(QUADRANTS):
+        corner = tf.constant([right, lower], tf.float32)
+        scale = tf.reduce_max(tf.abs(corner - centre), 1, keepdims=True)
+        matrix = _axes(1 / scale * tf.ones([1, 2]), (1 - corner) - centre / scale)
+        frame = tf.concat([corner * centre, tf.where(corner > 0, 1.0, centre)], 1)
+        moved = _moved(tf.gather(boxes, members[:, n]), matrix, size[::-1], frame)
+        rows.append(tf.where(chosen[:, None, None], moved, tf.cast(boxes, tf.float32) if n == 0 else -1.0))
+    joined = tf.concat(rows, 1)
+    first = tf.argsort(tf.cast(joined[..., 4] == -1, tf.int32), axis=1, stable=True)
+    return tf.gather(joined, first, batch_dims=1)[:, :MOST_BOXES]
 
 
 def _drawn(options: Augmentation, sides, seed):

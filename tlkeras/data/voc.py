@@ -108,7 +108,7 @@ def _picture(path: Path, where: str, root: Path, split, data: Data, findings: Fi
         if isinstance(mark, Mark):
             picture.marks.append(mark)
         else:
-            findings.marks[f"{where}: object {n}"] = mark
+            findings.marks[f"{where}: object {n}"], picture.lost = mark, True
     return picture
 
 

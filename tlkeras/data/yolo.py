@@ -55,7 +55,7 @@ def read(root: Path, data: Data) -> Annotated:
                 if unread := _lines(text, picture, names, findings):
                     findings.pictures[name(root, picture)] = f"{picture.where}: {unread}"
             else:
-                findings.note("pictures have no file of boxes beside them and count as empty", name(root, picture))
+                findings.note("pictures without a file of boxes, which count as empty", name(root, picture))
             pictures.append(picture)
         for text in texts:
             findings.pictures[os.path.relpath(text, root)] = (
@@ -140,7 +140,7 @@ def _lines(path: Path, picture: Picture, names: list[str] | None, findings: Find
             if isinstance(mark, Mark):
                 picture.marks.append(mark)
             else:
-                findings.marks[f"{picture.where}:{n}"] = mark
+                findings.marks[f"{picture.where}:{n}"], picture.lost = mark, True
     return None
 
 

@@ -16,8 +16,9 @@ import pytest
 from test_tokenizer_client import AWKWARD, in_graph, lines, pairs, pieces  # noqa: F401
 from test_transformers import directory, golden, load, needs_minilm, needs_torch  # noqa: F401
 
-from tlkeras.artefacts import tokenizer_client, tokenizer_file
+from tlkeras.artefacts import places, tokenizer_client, tokenizer_file
 from tlkeras.backbones import Tokens, keras_hub_tokens, words
+from tlkeras.data import texts
 from tlkeras.errors import ModelError
 from tlkeras.weights import transformers, vocabularies
 
@@ -94,8 +95,8 @@ def test_bert_reads_text_as_transformers_does(pieces, packages, tmp_path, lowerc
     normal = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": chinese}
     normal |= {"strip_accents": accents, "lowercase": lowercase}
     wanted = of_tokenizers(model, {"type": "BertPreTokenizer"}, normal)
-    texts = packages[900:]
-    equal(texts, wanted(texts), in_graph(tokenizer, texts), of_client(tokenizer, tmp_path)(texts))
+    given = packages[900:]
+    equal(given, wanted(given), in_graph(tokenizer, given), of_client(tokenizer, tmp_path)(given))
 
 
 @needs_minilm
@@ -130,12 +131,12 @@ def test_byte_pairs_are_those_of_transformers(directory, pairs, packages, tmp_pa
     said = vocabularies.words(vocabularies.STORED, tmp_path)
     made = keras_hub.models.QwenTokenizer(vocabulary=trained["vocabulary"], merges=merges, unsplittable_tokens=[])
     tokenizer = words.correct(made, said)
-    texts = [*packages[:100], *TEXTS, *RUNS[::7]]
+    given = [*packages[:100], *TEXTS, *RUNS[::7]]
     equal(
-        texts,
-        of_tokenizers(model, cut, normal)(texts),
-        in_graph(tokenizer, texts),
-        of_client(tokenizer, tmp_path)(texts),
+        given,
+        of_tokenizers(model, cut, normal)(given),
+        in_graph(tokenizer, given),
+        of_client(tokenizer, tmp_path)(given),
     )
 
 
@@ -148,13 +149,46 @@ def test_words_are_cut_where_transformers_cuts_them(packages, kind):
     made = Tokenizer(models.BPE())
     stored = json.loads(made.to_str()) | {"pre_tokenizer": cut, "normalizer": normal}
     made = Tokenizer.from_str(json.dumps(stored))
-    texts = [t for t in packages if "\0" not in t] + RUNS
+    given = [t for t in packages if "\0" not in t] + RUNS
     said = {"cut": kind.split()[0], "digits": cut is SEQUENCE, "compose": bool(normal)}
     wanted = []
-    for text in texts:
+    for text in given:
         text = made.normalizer.normalize_str(text) if normal else text
         wanted.append([text[b:e].encode() for _, (b, e) in made.pre_tokenizer.pre_tokenize_str(text)])
-    equal(texts, wanted, words.of_bytes(texts, **said).to_list())
+    equal(given, wanted, words.of_bytes(given, **said).to_list())
+
+
+# Places.
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_words_stand_in_the_same_places_in_a_graph_and_outside(packages, pieces, apart):  # noqa: F811
+    import keras_hub
+    import tensorflow as tf
+
+    said = {"cut": "bert", "lowercase": True, "strip_accents": True, "ideographs": apart}
+    tokenizer = words.correct(keras_hub.models.BertTokenizer(vocabulary=pieces), said)
+    # Control characters are blanks to one and not to the other.
+    found = [t for t in packages[1800:] if t.isprintable()] + ["नमस्ते दुनिया", "cafe\u0301s", "می\u200cخواهم", "a漢字b漢"]
+    _, *ends = places._words(tf.constant(found), tokenizer)
+    begins, ends = (places._characters(tf.constant(found), e).to_list() for e in ends)
+    got = [list(zip(*row, strict=True)) for row in zip(begins, ends, strict=True)]
+    equal(found, [texts.places(t, tokenizer) for t in found], got)
+    assert len(texts.places("a漢字b", tokenizer)) == (4 if apart else 1)
+
+
+def test_tokens_of_words_are_those_of_the_text(packages, pieces):  # noqa: F811
+    import keras_hub
+
+    said = {"cut": "bert", "lowercase": True, "strip_accents": True, "ideographs": True}
+    tokenizer = words.correct(keras_hub.models.BertTokenizer(vocabulary=pieces), said)
+    # Symbols that are no punctuation ("€5") and what else BERT leaves out part a word here alone.
+    found = packages[1200:1980] + ["नमस्ते दुनिया", "cafe\u0301s", "a漢字b漢"]
+    cut = [[t[b:e] for b, e in texts.places(t, tokenizer)] for t in found]
+    ids = in_graph(tokenizer, [word for row in cut for word in row])
+    ends = np.cumsum([len(row) for row in cut])
+    joined = [sum(ids[end - len(row) : end], []) for row, end in zip(cut, ends, strict=True)]
+    equal(found, in_graph(tokenizer, found), joined)
 
 
 # Directories and runs.
@@ -165,8 +199,8 @@ def test_a_run_keeps_how_words_are_cut(directory, tmp_path):  # noqa: F811
     keras_hub_tokens.save(tokenizer, tmp_path / "tokenizer")
     again = keras_hub_tokens.of_run(tmp_path / "tokenizer")
     assert words.said_of(again) == words.said_of(tokenizer) is not None
-    texts = ["abc ² Éa", "ΟΔΟΣ", ""]
-    assert in_graph(again, texts) == in_graph(tokenizer, texts)
+    given = ["abc ² Éa", "ΟΔΟΣ", ""]
+    assert in_graph(again, given) == in_graph(tokenizer, given)
 
 
 @pytest.mark.parametrize("name", ["bert", "electra", "distilbert", "roberta", "gpt2", "llama", "qwen2"])

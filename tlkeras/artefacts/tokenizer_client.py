@@ -5,8 +5,9 @@
     from tokenizer import Tokenizer
     Tokenizer("tokenizer.json").encode("some text")          {"token_ids": [...], "padding_mask": [...]}
 
-This file and tokenizer.json are all it takes. Ids are those of keras-hub's tokenizers in a TensorFlow graph, with their
-oddities: a text ends at its first NUL (SentencePiece's does not); a special token spelled out in a text becomes that
+This file and tokenizer.json are all it takes. Ids are those of the TensorFlow graph: where tokenizer.json has "words",
+words are cut as transformers does (U+FDD0 vanishes, a text of bytes ends at its first NUL), else as keras-hub does, with
+its oddities: a text ends at its first NUL (SentencePiece's does not); a special token spelled out in a text becomes that
 token if tokenizer.json lists it under "special" (empty the list to read it as text). Of byte-level vocabularies: the
 words that keras-hub stands in for special tokens (U+0134 and a letter, A for the first) become them too; the digit
 U+096C by itself vanishes, because it marks borders; a byte that the vocabulary lacks has the id -1.
@@ -118,6 +119,21 @@ class WordPiece:
         self.special = re.compile(f"({'|'.join(map(re.escape, facts['special'])) or '(?!)'})")
         self.bordered, self.folded = Table(self._bordered), Table(self._folded)
         self.bare = Table(lambda char: "" if category(char) == "Mn" else char)
+        self.said = facts.get("words")
+        self.clean, self.lower, self.apart = Table(self._cleaned), Table(str.lower), Table(self._apart)
+
+    def _cleaned(self, char):
+        """Blanks are alike, what cannot be seen is left out, and an ideograph is a word."""
+        if char in "\t\n\r" or category(char)[0] == "Z":
+            return " "
+        if category(char) in ("Cc", "Cf", "Co") or char == "\ufffd":
+            return ""
+        ideograph = self.said["ideographs"] and self.IDEOGRAPHS.match(char) and not 0x2B820 <= ord(char) < 0x2B920
+        return f" {char} " if ideograph else char
+
+    def _apart(self, char):
+        alone = category(char)[0] == "P" or (char.isascii() and not char.isalnum())
+        return f" {char} " if alone else char
 
     def _bordered(self, char):
         """Punctuation and all of ASCII but letters and digits are words; what cannot be seen is a border."""
@@ -133,6 +149,15 @@ class WordPiece:
         return folded if folded == char else self._folded(folded)
 
     def words(self, text):
+        return self._bert(text) if self.said else self._hub(text)
+
+    def _bert(self, text):
+        text = text.translate(self.clean)
+        text = normalize("NFD", text).translate(self.bare) if self.said["strip_accents"] else text
+        text = text.translate(self.lower) if self.said["lowercase"] else text
+        return filter(None, text.translate(self.apart).split(" "))
+
+    def _hub(self, text):
         text = normalize("NFD", text).translate(self.bare) if self.facts["strip_accents"] else text
         for word in self._split(text) if self.facts["split"] else [text]:
             lower = self.facts["lowercase"] and word not in self.facts["special"]
@@ -143,10 +168,10 @@ class WordPiece:
             yield from [part] if n % 2 else filter(None, part.translate(self.bordered).split(" "))
 
     def ids(self, word):
-        ids, start, mark = [], 0, ""
+        ids, start, mark, size = [], 0, "", len(word if self.said else word.encode())
         while start < len(word):
             fits = (end for end in range(len(word), start, -1) if mark + word[start:end] in self.id_of)
-            end = next(fits, 0) if len(word.encode()) <= 100 else 0  # longer words are unknown
+            end = next(fits, 0) if size <= 100 else 0  # longer words are unknown
             if not end:
                 return [self.facts["unknown"]]
             ids.append(self.id_of[mark + word[start:end]])
@@ -164,7 +189,19 @@ class BytePairs:
         f"| ?[^{SPACES}A-Za-z0-9{BORDER}]+)"
     )
 
+    # As transformers cuts; `re` has \p{L} as A, \p{N} as 0 and other blanks as tabs here.
+    _LLAMA = (
+        "(?i:'(?:s|t|re|ve|m|ll|d))|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]{1,3}| ?[^\t-\r A-Za-z0-9]+[\r\n]*|[\t-\r ]*[\r\n]+"
+        "|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]"
+    )
+    CUTS = {
+        "gpt2": "'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\t-\r A-Za-z0-9]+|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]",
+        "llama3": _LLAMA,
+        "qwen2": _LLAMA.replace("{1,3}", ""),
+    }
+
     def __init__(self, facts):
+        self.said, self.signs = facts.get("words"), Table(self._sign)
         self.facts, self.shades, spare = facts, Table(self._shade), iter(range(256, 512))
         # A byte is the character of its number where that is printable, else one from 256 on.
         self.letters = [chr(b if 32 < b < 127 or 160 < b != 173 else next(spare)) for b in range(256)]
@@ -178,7 +215,28 @@ class BytePairs:
             return char
         return {"L": "A", "N": "0"}.get(category(char)[0], "!")
 
+    def _sign(self, char):
+        if char.isascii():
+            return char
+        if char == "\x85" or category(char)[0] == "Z":
+            return "\t"
+        # The long s ends words like an S, where case does not count.
+        return "S" if char == "\u017f" else {"L": "A", "N": "0"}.get(category(char)[0], "!")
+
     def words(self, text):
+        return self._cut(text) if self.said else self._hub(text)
+
+    def _cut(self, text):
+        text = (normalize("NFC", text) if self.said["compose"] else text).replace("\ufdd0", "")
+        text = " " + text if self.said["prefix"] and text[:1] not in ("", " ") else text
+        text, at = text.split("\0")[0], 0
+        signs = text.translate(self.signs)
+        for part in re.split("([0-9])", signs) if self.said["digits"] else [signs]:
+            for found in re.findall(self.CUTS[self.said["cut"]], part):
+                yield text[at : at + len(found)]
+                at += len(found)
+
+    def _hub(self, text):
         text = re.sub(f" (?=[^{self.SPACES}])", self.BORDER + " ", self.facts["prefix"] + text)
         text = re.sub(f"([\t\n\f\r ]{self.WIDE})\\Z", f"\\1{self.BORDER}", text)
         parts = [text.split("\0")[0]]
@@ -199,6 +257,9 @@ class BytePairs:
             yield from filter(None, (word[: len(word) - len(last)], last))
 
     def ids(self, word):
+        whole = "".join(self.letters[b] for b in word.encode()) if self.said and self.said["whole"] else ""
+        if whole and whole in self.facts["vocabulary"]:
+            return [self.facts["vocabulary"][whole]]
         joined = merged((self.letters[b] for b in word.encode()), lambda *pair: self.ranks.get(" ".join(pair)))
         pieces = word.split(" ") if word in self.aliases else joined
         return [self.facts["vocabulary"].get(piece, -1) for piece in pieces]

@@ -4,6 +4,7 @@ import base64
 
 import numpy as np
 
+from tlkeras.backbones import words
 from tlkeras.errors import GateError
 
 SCHEMA = 1
@@ -28,7 +29,8 @@ def describe(tokenizer, tokens) -> dict:
         if isinstance(tokenizer, cls) and not _cuts_its_own_way(type(tokenizer), cls):
             around = {name: list(getattr(tokens, name)) for name in ("start", "middle", "end")}
             shape = {name: getattr(tokens, name) for name in ("pad", "length", "segments", "masked")}
-            return {"schema": SCHEMA, **facts(tokenizer), **around, **shape}
+            said = words.said_of(tokenizer)
+            return {"schema": SCHEMA, **facts(tokenizer), **({"words": said} if said else {}), **around, **shape}
     raise _refusal(tokenizer, "it does not cut text as keras-hub's WordPiece, byte-level BPE and SentencePiece do")
 
 

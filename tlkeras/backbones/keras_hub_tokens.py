@@ -1,13 +1,15 @@
 """Tokenizers of keras-hub, and what their ids and special ids mean to a network."""
 
+import json
 from pathlib import Path
 
-from tlkeras.backbones import Tokens
+from tlkeras.backbones import Tokens, words
 from tlkeras.backbones.keras_hub import Family, directory, from_transformers, identify, prepared, presets
 from tlkeras.errors import ModelError
 
 # A network without an end to its positions is cut off here, for memory's sake.
 _LONGEST = 4096
+_WORDS = "words.json"
 
 
 def of_preset(preset: str, offline: bool = False):
@@ -22,12 +24,17 @@ def of_preset(preset: str, offline: bool = False):
     from tlkeras.weights import transformers
 
     folder = directory(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
-    options = transformers.tokenizer_options(folder) if from_transformers(folder) else {}
-    cls = getattr(keras_hub.models, identify(folder)[0].backbone.replace("Backbone", "Tokenizer"))
+    converted = from_transformers(folder)
+    options = transformers.tokenizer_options(folder) if converted else {}
+    # Of a directory of type llama KerasHub makes a Llama 3, whose tokenizer is another one.
+    name = "Tokenizer" if converted else identify(folder)[0].backbone.replace("Backbone", "Tokenizer")
+    cls = getattr(keras_hub.models, name)
     try:
-        return cls.from_preset(str(prepared(folder)), **options)
+        tokenizer = cls.from_preset(str(prepared(folder)), **options)
     except (OSError, ValueError, TypeError, KeyError) as e:
         raise ModelError(f"{preset} has no tokenizer that keras-hub can read: {e}") from e
+    said = transformers.words(folder) if converted else None
+    return words.correct(tokenizer, said) if said else tokenizer
 
 
 def contract(known: Family, tokenizer, backbone) -> Tokens:
@@ -59,8 +66,16 @@ def contract(known: Family, tokenizer, backbone) -> Tokens:
     )
 
 
+def save(tokenizer, folder: Path) -> None:
+    """Keeps a tokenizer in a folder of a run: a preset of keras-hub, and how it cuts words where that is not keras-hub's
+    way."""
+    tokenizer.save_to_preset(folder)
+    if said := words.said_of(tokenizer):
+        (folder / _WORDS).write_text(json.dumps(said), "utf8")
+
+
 def of_run(folder):
-    """The tokenizer that a run keeps in its folder.
+    """The tokenizer that `save` kept.
 
     Raises:
         ModelError: when it is damaged or names classes that are no tokenizer.
@@ -76,4 +91,5 @@ def of_run(folder):
         # Its from_preset would want the config of a backbone beside it.
         tokenizer = getattr(keras_hub.tokenizers, config["class_name"]).from_config(config["config"])
         tokenizer.load_preset_assets(str(folder))
-        return tokenizer
+        said = path.with_name(_WORDS)
+        return words.correct(tokenizer, files.read_config(said)) if said.is_file() else tokenizer

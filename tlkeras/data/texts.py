@@ -8,13 +8,14 @@ import functools
 import hashlib
 import itertools
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tlkeras.backbones import Tokens
+from tlkeras.backbones import Tokens, words
 from tlkeras.data import pipeline
 from tlkeras.data.pipeline import batches, mapped, steady
 from tlkeras.data.ragged import Ragged
@@ -115,6 +116,24 @@ class Reader:
 
         spec = tf.TensorSpec([None], tf.string)
         return tf.function(self.tokenizer.tokenize, input_signature=[spec], autograph=False)
+
+
+def places(text: str, tokenizer) -> list[tuple[int, int]]:
+    """Where the words of a text begin and end: letters and digits with the marks on them, or one other character; an
+    ideograph alone where the tokenizer takes it so. Tokenizers leave together some of what is cut here: BERT's symbols
+    ("€5"), byte pairs endings ("'s"), SentencePiece all between blanks."""
+    return [found.span() for found in _word(words.apart(tokenizer)).finditer(text)]
+
+
+@functools.cache
+def _word(apart: str) -> re.Pattern:
+    # `re` has no class of marks. Joiners and the soft hyphen cannot be seen, and BERT leaves them out.
+    marks = "".join(chr(c) for c in range(0x300, 0xE01F0) if unicodedata.category(chr(c))[0] == "M")
+    letter = rf"[\w\xad\u200b-\u200d{marks}]"
+    if not apart:
+        return re.compile(rf"{letter}+|[^\w\s]")
+    apart = re.sub(r"\\x\{(\w+)\}", lambda code: chr(int(code[1], 16)), apart)
+    return re.compile(rf"[{apart}]|(?:(?![{apart}]){letter})+|[^\w\s]")
 
 
 def _calls(texts: list[str]):

@@ -23,7 +23,6 @@ __all__ = ["strata"]
 OUTPUT = "scores"
 ENCODING = ("stride",)
 MOST_QUESTION = 64  # tokens
-WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class Options(Section):
@@ -107,8 +106,10 @@ def most_question(tokens) -> int:
 def _context(context: str, reader) -> tuple[list[int], list[tuple[int, int]]]:
     """The tokens of a context and the place of each one's word. Words are cut where the tokenizers themselves cut,
     but SentencePiece: it knows no border but blanks."""
-    pattern = re.compile(r"\S+") if "SentencePiece" in _kind(reader.tokenizer) else WORD
-    words = [w.span() for w in pattern.finditer(context)]
+    if "SentencePiece" in _kind(reader.tokenizer):
+        words = [w.span() for w in re.finditer(r"\S+", context)]
+    else:
+        words = texts.places(context, reader.tokenizer)
     found = reader.ids([(" " if b and context[b - 1].isspace() else "") + context[b:e] for b, e in words])
     return found.values.tolist(), [place for place, k in zip(words, found.lengths, strict=True) for _ in range(k)]
 

@@ -20,7 +20,6 @@ from tlkeras.tasks.lm import strata
 __all__ = ["strata"]
 
 OUTPUT = "scores"
-WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class Options(Section):
@@ -59,7 +58,7 @@ def encode(samples, rows, reader):
     """Rows of as many words as the network takes; the target stands at the first token of each word."""
     tokens = reader.tokens
     tagged = len(rows) > 0 and not isinstance(rows, np.ndarray)
-    places = [_split(s[0]) if tagged else [w.span() for w in WORD.finditer(s[0])] for s in samples]
+    places = [_split(s[0]) if tagged else texts.places(s[0], reader.tokenizer) for s in samples]
     if tagged:
         _check(samples, rows, places)
     pieces = [reader.ids([_word(s[0], p) for p in spans]) for s, spans in zip(samples, places, strict=True)]

@@ -14,6 +14,10 @@ from tlkeras.weights import files
 WORDPIECE, BYTES, STORED = ("vocab.txt",), ("vocab.json", "merges.txt"), ("tokenizer.json",)
 ALBERT, XLM = ("spiece.model",), ("sentencepiece.bpe.model",)
 MAX_SIZE = 100_000_000
+# The patterns of pre_tokenizer that `backbones.words` can cut by.
+_REST = r"\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_START = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+CUTS = {_START + _REST % "{1,3}": "llama3", _START + _REST % "": "qwen2"}
 PADDED = 512  # Rows that an embedding may have beyond the vocabulary; Qwen2.5 has 399.
 
 
@@ -42,6 +46,10 @@ def read(kind: tuple[str, ...], special: tuple[str, ...], folder: Path, rows: in
     ends = {key: token["content"] if isinstance(token, dict) else token for key, token in ends.items()}
     contents["tokenizer_config.json"] = json.dumps(ends | {"do_lower_case": _casing(folder)["lowercase"]}).encode()
     faults = [f"the vocabulary lacks {token}" for token in special if ends.get(token, token) not in ids]
+    try:
+        words(kind, folder)
+    except ValueError as e:
+        faults.append(str(e))
     size = max(ids.values(), default=-1) + 1
     if rows is not None and not rows - PADDED <= size <= rows:
         faults.append(f"the vocabulary must have a token for each of the embedding's {rows} rows, it has {size}")
@@ -54,9 +62,49 @@ def options(kind: tuple[str, ...], folder: Path) -> dict:
         return {key: value for key, value in _casing(folder).items() if key != "lowercase"}
     if kind == BYTES:
         # Outside tf.data, KerasHub 0.32 takes a text for one word unless this is forbidden.
-        space = bool(_json(folder / "tokenizer_config.json").get("add_prefix_space"))
+        space = words(kind, folder)["prefix"]
         return {"unsplittable_tokens": [], "add_prefix_space": space, "_allow_python_workflow": False}
     return {"unsplittable_tokens": []} if kind == STORED else {}
+
+
+def words(kind: tuple[str, ...], folder: Path) -> dict | None:
+    """How texts are cut into words, for `backbones.words.correct`; None where KerasHub's own way is transformers'.
+
+    Raises:
+        ValueError: for a normalizer or pre_tokenizer that no graph here can be made of.
+    """
+    stored = _json(folder / "tokenizer.json")
+    normal, cut = stored.get("normalizer") or {}, stored.get("pre_tokenizer") or {}
+    if kind == WORDPIECE:
+        if normal.get("type", "BertNormalizer") != "BertNormalizer" or not normal.get("clean_text", True):
+            raise ValueError("the normalizer of tokenizer.json must be a BertNormalizer that cleans text")
+        if cut.get("type", "BertPreTokenizer") != "BertPreTokenizer":
+            raise ValueError(f"the pre_tokenizer of tokenizer.json must be BertPreTokenizer, it is {cut['type']}")
+        how = _casing(folder)
+        return {"cut": "bert", "ideographs": how.pop("split_on_cjk"), **how}
+    if kind not in (BYTES, STORED):
+        return None
+    if normal.get("type", "NFC") != "NFC":
+        raise ValueError(f"the normalizer of tokenizer.json must be NFC or none, it is {str(normal['type'])[:100]}")
+    *before, last = cut.get("pretokenizers", [cut])
+    prefix = bool(last.get("add_prefix_space"))
+    found = {"cut": "gpt2", "digits": False, "compose": bool(normal), "prefix": prefix}
+    found["whole"] = bool(stored.get("model", {}).get("ignore_merges"))
+    if kind == BYTES:
+        found["prefix"] = bool(_json(folder / "tokenizer_config.json").get("add_prefix_space", prefix))
+    usual = last.get("use_regex", True)
+    if before == [{"type": "Digits", "individual_digits": True}] and usual:
+        return found | {"digits": True}
+    if not before and usual:
+        return found
+    pattern = before[0].get("pattern", {}).get("Regex") if len(before) == 1 else None
+    isolated = before and before[0].get("behavior") == "Isolated" and not before[0].get("invert")
+    if pattern in CUTS and isolated and not usual and not prefix:
+        return found | {"cut": CUTS[pattern]}
+    raise ValueError(
+        "the pre_tokenizer of tokenizer.json must cut as GPT-2's, Llama 3's or Qwen2's does, for TensorFlow to do so too; "
+        f"it is {json.dumps(cut)[:300]}"
+    )
 
 
 def _extracted(kind: tuple[str, ...], stored: dict) -> tuple[dict, dict]:

@@ -262,7 +262,7 @@ def test_the_loss_of_efficientdet_is_that_of_effdet():
     y = targets()
     # Where a tiny box lies inside several anchors of one area, rounding decides; and effdet leaves out offsets that
     # should be exactly 0, as where box and anchor are equally wide.
-    y[0, 1], y[0, 0, 2] = [0.6, 0.55, 0.8, 0.91, 2], 0.46
+    y[0, 1], y[0, 0, 2], y[2, 1, 3] = [0.6, 0.55, 0.8, 0.91, 2], 0.46, 0.56
 
     def levels(x):
         ends = np.cumsum([h * w * 9 for h, w in shapes])[:-1]

@@ -154,8 +154,8 @@ def _said(answer: dict) -> str:
         others = ", ".join(f"{c} {s:.3f}" for c, s in list(answer["scores"].items())[1:3])
         return f"{answer['label']} {answer['score']:.3f}   ({others})"
     if "boxes" in answer:
-        shown = [f"{b['label']} {b['score']:.3f} at {', '.join(f'{v:.0f}' for v in b['box'])}" for b in answer["boxes"]]
-        return "; ".join(shown) or "nothing found"
+        named = [f"{b['label']} {b['score']:.3f} at {', '.join(f'{v:.0f}' for v in b['box'])}" for b in answer["boxes"]]
+        return "; ".join(named) or "nothing found"
     if "shares" in answer:
         return ", ".join(f"{c} {100 * share:.1f} %" for c, share in answer["shares"].items())
     if "labels" in answer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlkeras import backbones, blocks, lora, tasks, weights
+from tlkeras import backbones, blocks, detectors, lora, tasks, weights
 from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub, keras_hub_tokens
 from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
@@ -115,7 +115,19 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
             return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
-        return _assemble(config, answer, record, base, pixels, wanted)
+        return _filled(config, _assemble(config, answer, record, base, pixels, wanted), wanted)
+
+
+def _filled(config, network: Network, wanted: str | None) -> Network:
+    """A detector with neck and head from the file of its backbone, where that holds a whole detector."""
+    path = Path(wanted or "")
+    if tasks.annotations(config.task_name) != "boxes" or path.suffix not in (".safetensors", *weights.TORCH) or not path.is_file():
+        return network
+    kind, tensors = tasks.options_of(config).detector, weights.read(path)
+    if not detectors.whole(kind, tensors):
+        return network
+    _, _, missing = detectors.load(kind, network.model, tensors)
+    return replace(network, backbone=network.backbone | {"new": missing})
 
 
 def plain(config):

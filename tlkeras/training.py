@@ -88,6 +88,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     progress.line(
         f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.takes}, {precision} on the {used.upper()}"
     )
+    if new := net.backbone.get("new"):
+        progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if text:
         progress.line(f"tokens    {texts.lengths(train_table, net.input)}")

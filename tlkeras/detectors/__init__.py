@@ -20,7 +20,7 @@ import importlib
 from tlkeras.detectors.scales import SCALES, scale_of
 from tlkeras.errors import ModelError, UsageError, nearest
 
-__all__ = ["DETECTORS", "SCALES", "finish", "load", "loss", "parts", "raw"]
+__all__ = ["DETECTORS", "SCALES", "finish", "load", "loss", "parts", "raw", "whole"]
 
 DETECTORS = tuple(SCALES)
 
@@ -116,6 +116,11 @@ def load(kind: str, model, tensors: dict) -> tuple[list[str], list[str], list[st
     from tlkeras.detectors import checkpoints
 
     return checkpoints.load(kind, model, tensors)
+
+
+def whole(kind: str, tensors: dict) -> bool:
+    """Whether a state dict holds neck and head of a detector of this kind, and not its backbone alone."""
+    return any(name.startswith({"efficientdet": "fpn.", "yolox": "head."}.get(kind, "\0")) for name in tensors)
 
 
 def _module(kind: str):

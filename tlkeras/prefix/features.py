@@ -268,7 +268,10 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
             cuts.append(cut)
     job = replace(job, cuts=cuts)
     stores = [_store(job, cut) for cut in job.cuts]
-    model = keras.Model(job.cuts[0].prefix.inputs, [t for cut in job.cuts for t in cut.tensors])
+    # A tensor that crosses several cuts is one output: OpenVINO 2026.4 crashes on one that is asked for twice.
+    tensors = list({id(t): t for cut in job.cuts for t in cut.tensors}.values())
+    number = {id(t): n for n, t in enumerate(tensors)}
+    model = keras.Model(job.cuts[0].prefix.inputs, tensors)
     with contextlib.ExitStack() as held:
         for store in sorted(stores, key=lambda s: s.key):
             held.enter_context(store.lock())
@@ -288,11 +291,10 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
             start = time.monotonic()
             chunk, kept[:] = [np.concatenate(a) for a in zip(*kept, strict=True)], []
             names = missing[done - len(chunk[0]) : done]
-            for store in stores:
-                own, chunk = chunk[: len(store.specs)], chunk[len(store.specs) :]
+            for store, cut in zip(stores, job.cuts, strict=True):
                 fresh = [n for n, k in enumerate(names) if k not in store.rows]
                 if fresh:
-                    store.append([names[n] for n in fresh], [a[fresh] for a in own])
+                    store.append([names[n] for n in fresh], [chunk[number[id(t)]][fresh] for t in cut.tensors])
             waited += time.monotonic() - start
 
         try:

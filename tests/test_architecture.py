@@ -20,6 +20,7 @@ FLOORS = [
     {"blocks", "lora"},
     {"backbones", "weights"},
     {"metrics", "text_metrics", "recipe", "tasks", "data", "checkpoints"},
+    {"hearing"},
     {"configure", "network"},
     {"plans", "health"},
     {"prefix"},

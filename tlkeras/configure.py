@@ -50,7 +50,7 @@ augment:
   flip: horizontal   # not for text, digits or signs
   crop: 0.9          # smaller cuts more away and helps longer training
 """
-USUAL = {"image": "efficientnet_lite0", "text": "minilm_l6"}
+USUAL = {"image": "efficientnet_lite0", "text": "minilm_l6", "audio": "efficientnet_lite0"}
 
 
 def init(data, out=None, backbone: str | None = None, weights: str = "pretrained") -> Path:
@@ -72,8 +72,8 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         )
     task, columns, section = _look(path)
     kind = tasks.kind(task)
-    record = backbones.get(backbone or USUAL[kind])
-    if record.kind != kind:
+    record = backbones.get(backbone or ("deepspeech2_small" if task == "speech-recognition" else USUAL[kind]))
+    if record.kind not in tasks.backbones(task):
         raise UsageError(
             f"{path} holds {kind}s, and {record.name} reads {record.kind}. Leave --backbone out, or choose another."
         )

@@ -58,8 +58,8 @@ class Facts:
 
     @property
     def things(self) -> str:
-        """What the samples are: 'images' or 'texts'."""
-        return f"{tasks.kind(self.config.task_name)}s"
+        """What the samples are: 'images', 'texts' or 'sounds'."""
+        return {"image": "images", "text": "texts", "audio": "sounds"}[tasks.kind(self.config.task_name)]
 
     def samples(self, split: str | None = None) -> str:
         """The samples of a split in words; None: of the split to speak of."""
@@ -73,7 +73,7 @@ class Facts:
 
     def files(self) -> dict[str, tuple[str, str]]:
         """(path, SHA-256) by id. Ids of other data may repeat those of the run, and where it lay is not recorded."""
-        if self.held is None or self.split == "data" or self.things == "texts":
+        if self.held is None or self.split == "data" or self.things != "images":
             return {}
         return {i: (p, h) for i, p, h in zip(self.held.ids, self.held.inputs, self.held.hashes, strict=True)}
 

@@ -117,8 +117,8 @@ def _convert(trained, contract: dict, calibration) -> bytes:
     @tf.function(input_signature=specs, autograph=False)
     def forward(*given):
         x = {spec.name: x for spec, x in zip(specs, given, strict=True)}
-        x = x["samples"] if list(x) == ["samples"] else x
-        x = tf.cast(given[0], tf.float32) if "pixels" in x else x
+        if list(x) in (["pixels"], ["samples"]):
+            x = tf.cast(given[0], tf.float32)
         return {task.OUTPUT: task.finish(model(x, training=False), answer)}
 
     with tempfile.TemporaryDirectory() as folder:

@@ -150,9 +150,10 @@ class Backbone:
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Backbone]:
     """All entries by name, in the order of their sources."""
-    from tlkeras.backbones import efficientnet_lite, keras_applications, keras_hub
+    from tlkeras.backbones import deepspeech, efficientnet_lite, keras_applications, keras_hub
 
-    return {b.name: b for module in (efficientnet_lite, keras_applications, keras_hub) for b in module.entries()}
+    sources = (efficientnet_lite, keras_applications, keras_hub, deepspeech)
+    return {b.name: b for module in sources for b in module.entries()}
 
 
 def get(name: str) -> Backbone:

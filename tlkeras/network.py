@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras import backbones, blocks, hearing, lora, tasks, weights
-from tlkeras.backbones import Backbone, Pixels, Sound, Source, Tokens, keras_hub, keras_hub_tokens
+from tlkeras.backbones import Backbone, Pixels, Sound, Source, Tokens, keras_hub, keras_hub_tokens, wav2vec2
 from tlkeras.blocks import HEAD
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
@@ -69,6 +69,8 @@ def entry(config, offline: bool = False) -> Backbone:
         record = backbones.get(name)
     elif (Path(name) / "backbone.json").is_file():
         record = _of_run(Path(name))
+    elif Path(name).is_dir() and (heard := wav2vec2.from_directory(Path(name))):
+        record = heard
     elif Path(name).is_dir() or "://" in name:
         record = keras_hub.from_directory(name, offline)
     else:
@@ -223,6 +225,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         "weights": weights_name,
         "licence": known.licence if known else "unknown",
         "hub": keras_hub.configured(base),
+        "sizes": record.sizes or None,
         "reads": KINDS[type(contract)],
         "input": asdict(contract),
     }
@@ -264,6 +267,8 @@ def _recorded(backbone: dict) -> Backbone:
     """The entry of a run's backbone.json; a preset directory that the run came from need not be there any more."""
     if backbone["catalogued"]:
         return backbones.get(backbone["name"])
+    if backbone.get("sizes"):
+        return wav2vec2.recorded(backbone["name"], backbone["sizes"], backbone["weights"], backbone["licence"])
     known = keras_hub.family(backbone["family"])
     source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
     return Backbone(

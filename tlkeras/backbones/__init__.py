@@ -126,7 +126,7 @@ class Backbone:
         kind: of input: 'image', 'text' or 'audio'.
         sound: the input contract of an audio backbone.
         frames: of audio: function from the number of samples to that of the frames that hold sound (Python numbers
-            or tensors).
+            or tensors). `sizes` build a network again that is no entry of the catalogue.
         opened: {composite layer: function (layer, apply, x) -> y that runs the layers inside it by apply(inner, x)}, so that
             a block can end inside a transformer's encoder (see blocks.flatten).
         parameters: number of weights without the classifier, or None when unknown before loading.
@@ -144,15 +144,16 @@ class Backbone:
     opened: dict[str, Callable] = field(default_factory=dict)
     sound: Sound | None = None
     frames: Callable[[Any], Any] | None = None
+    sizes: dict[str, Any] = field(default_factory=dict)
     description: str = ""
 
 
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Backbone]:
     """All entries by name, in the order of their sources."""
-    from tlkeras.backbones import deepspeech, efficientnet_lite, keras_applications, keras_hub
+    from tlkeras.backbones import deepspeech, efficientnet_lite, keras_applications, keras_hub, wav2vec2
 
-    sources = (efficientnet_lite, keras_applications, keras_hub, deepspeech)
+    sources = (efficientnet_lite, keras_applications, keras_hub, wav2vec2, deepspeech)
     return {b.name: b for module in sources for b in module.entries()}
 
 

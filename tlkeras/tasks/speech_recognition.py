@@ -114,6 +114,13 @@ def frame_head(features, frames, answer, options: Options):
     class Silence(layers.Layer):
         """The logits of frames behind the sound: blank, for sure."""
 
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.supports_masking = True
+
+        def compute_mask(self, *masks):
+            return None  # the loss would multiply by it
+
         def call(self, logits, frames):
             places = ops.expand_dims(ops.arange(ops.shape(logits)[1], dtype="int32"), 0)
             heard = ops.cast(ops.less(places, ops.expand_dims(frames, 1)), "float32")

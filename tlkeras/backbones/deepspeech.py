@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from tlkeras.backbones import Backbone, Sound, spectra
+from tlkeras.errors import ModelError, listed
 
 RATE = 16000
 WINDOW, STEP = 512, 320  # samples of a frame of MFCC, and from one to the next
@@ -25,7 +26,7 @@ CLIP = 20.0
 # Name: mel bands, channels of the convolutions, GRUs, their units.
 SECOND = {"deepspeech2": (80, 32, 5, 800), "deepspeech2_small": (40, 16, 2, 128)}
 HOP = 160
-PARAMETERS = {"deepspeech": 47_156_224, "deepspeech2": 0, "deepspeech2_small": 0}
+PARAMETERS = {"deepspeech": 47_165_440, "deepspeech2": 53_308_448, "deepspeech2_small": 586_960}
 
 
 def entries() -> tuple[Backbone, ...]:
@@ -216,3 +217,30 @@ def _layers():
             return keras.KerasTensor(x.shape[:2], "bool")
 
     return {"Cepstra": Cepstra, "Quiet": Quiet, "Heard": Heard}
+
+
+def checkpoint(found: dict) -> dict:
+    """{variable path: array} of the network from the variables of a DeepSpeech 0.9 checkpoint. Its last layer, which
+    writes one alphabet, is left out, and so is what its optimizer kept.
+
+    Raises:
+        ModelError: when it is another checkpoint.
+    """
+    lstm = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
+    layers = {f"layer_{n}": f"layer_{n}" for n in (1, 2, 3, 5)}
+    wanted = [f"{n}/{part}" for n in layers for part in ("weights", "bias")] + [f"{lstm}/kernel", f"{lstm}/bias"]
+    if missing := [n for n in wanted if n not in found]:
+        raise ModelError(listed("The checkpoint is none of DeepSpeech 0.9; it lacks", missing) + f"\n  It has: {', '.join(sorted(found)[:20])}")
+    out = {}
+    for name in layers:
+        kernel = found[f"{name}/weights"]
+        width = kernel.shape[-1]
+        out[f"{name}/kernel"] = kernel.reshape(2 * CONTEXT + 1, -1, width) if name == "layer_1" else kernel
+        out[f"{name}/bias"] = found[f"{name}/bias"]
+    # Its gates are input, candidate, forget and output; Keras has the forget gate before the candidate.
+    kernel, bias = (np.stack(np.split(found[f"{lstm}/{n}"], 4, -1))[[0, 2, 1, 3]] for n in ("kernel", "bias"))
+    kernel = np.concatenate(list(kernel), -1)
+    given = kernel.shape[0] - kernel.shape[1] // 4
+    out["lstm/lstm_cell/kernel"], out["lstm/lstm_cell/recurrent_kernel"] = kernel[:given], kernel[given:]
+    out["lstm/lstm_cell/bias"] = np.concatenate(list(bias))
+    return out

@@ -23,7 +23,7 @@ STOP = EarlyStopping(patience=5)
 
 
 def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
-    """The phases of `recipe` ('head', 'fine_tune' or 'all') for this many training samples and backbone blocks.
+    """The phases of `recipe` ('head', 'fine_tune', 'all' or 'scratch') for this many training samples and backbone blocks.
 
     >>> [(p.name, p.epochs, p.train) for p in phases("fine_tune", 109, 32, 9)]
     [('head', 30, ['head']), ('blocks', 15, ['head', 'blocks[-2:]'])]
@@ -36,6 +36,9 @@ def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
     def epochs(steps):
         return min(30, max(1, math.ceil(steps / per_epoch)))
 
+    if recipe == "scratch":
+        # The updates that 144 spoken digit strings took to be learnt by Deep Speech 2, and no fewer passes.
+        return [Phase(name="all", train=["all"], epochs=min(200, max(30, math.ceil(300 / per_epoch))), learning_rate=3e-3, clip_norm=1.0)]
     if recipe == "all":
         # Nothing new is learnt from nothing: one rate for all, as low as pretraining ended.
         return [

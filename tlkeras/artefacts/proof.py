@@ -191,7 +191,7 @@ class Proof:
                 waveforms.write_wav(paths[-1], waveforms.read(path, told.rate, told=told), told.rate)
             out = run("saved_model", folder, {"paths": [os.fsencode(p).hex() for p in paths]})
         mine = self._of_sounds(self.outputs)[: len(rows)]
-        if "text" in out:
+        if "out_text" in out:
             said = [t.decode("utf8", "replace") for t in task.serving(mine, answer)["text"].numpy()]
             same = float(np.mean([a == b for a, b in zip(out["out_text"], said, strict=True)]))
         else:

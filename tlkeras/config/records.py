@@ -246,9 +246,9 @@ class Prefix(Section):
 
 
 class Train(Section):
-    recipe: Literal["fine_tune", "head", "all"] | None = Field(
+    recipe: Literal["fine_tune", "head", "all", "scratch"] | None = Field(
         None,
-        description="Phases by the size of the data: fine_tune (head, then the blocks too), head, or all (everything at once). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
+        description="Phases by the size of the data: fine_tune (head, then the blocks too), head, all (everything at once, gently), or scratch (everything from random weights). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
     )
     phases: list[Phase] | None = Field(None, min_length=1, description="What is trained, in order. None: by recipe.")
     batch: Count | Literal["auto"] = Field(

@@ -73,7 +73,7 @@ class Facts:
 
     def files(self) -> dict[str, tuple[str, str]]:
         """(path, SHA-256) by id. Ids of other data may repeat those of the run, and where it lay is not recorded."""
-        if self.held is None or self.split == "data" or self.things != "images":
+        if self.held is None or self.split == "data" or self.things == "texts":
             return {}
         return {i: (p, h) for i, p, h in zip(self.held.ids, self.held.inputs, self.held.hashes, strict=True)}
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkeras import config, data, mask_metrics, tasks
 from tlkeras.config import Data
-from tlkeras.data import pictures, scan, tables, text_sources
+from tlkeras.data import pictures, scan, sound_sources, tables, text_sources, waveforms
 from tlkeras.errors import DataError, UsageError
 from tlkeras.evaluation import Trained, columns_of, judgements, open_trained, outputs
 from tlkeras.progress import Progress
@@ -18,17 +18,20 @@ def predict(folder, files=(), batch: int | None = None, quiet: bool = False, giv
 
     Args:
         folder: the run.
-        files: of an image task image files and folders of them. Of a text task .txt files, each one text, and tables
+        files: of a task on images or sounds such files and folders of them; sounds may be hours long. Of a text task .txt files, each one text, and tables
             (.csv, .tsv, .jsonl, .parquet) with the columns that the run was trained on, but no labels.
         batch: samples at a time. None: as many as this machine does best.
         given: texts themselves; where a sample is a pair, both behind each other.
         sets: overrides of the run's config, such as 'task.sampler=top_p' for what is written.
     """
     trained = open_trained(folder, sets=sets)
-    if trained.network.reader is not None:
+    if trained.network.kind == "text":
         return _of_texts(trained, files, given, batch, Progress(quiet))
     if given:
-        raise UsageError(f"{folder} is a run on images; it answers to files of images, not to texts.")
+        kind = {"image": "images", "audio": "sounds"}[trained.network.kind]
+        raise UsageError(f"{folder} is a run on {kind}; it answers to files of {kind}, not to texts.")
+    if trained.network.kind == "audio":
+        return _of_sounds(trained, files, batch, Progress(quiet))
     return _of_images(trained, files, batch, Progress(quiet))
 
 
@@ -54,6 +57,31 @@ def _of_images(trained: Trained, files, batch, progress) -> list[dict]:
         for name, output in zip(good, rows, strict=True):
             sized = ((found.good[name].height, found.good[name].width),) if places else ()
             answers[name] = {"file": name, **trained.task.decode(output, trained.answer, *sized)}
+    return list(answers.values())
+
+
+def _of_sounds(trained: Trained, files, batch, progress) -> list[dict]:
+    answers: dict[str, dict] = {}
+    paths: list[str] = []
+    for path in map(Path, files):
+        if path.is_dir():
+            paths += map(str, sound_sources.files(path)[0])
+        else:
+            paths.append(str(path))
+    for path in paths:
+        try:
+            told = waveforms.about(path)
+            waveforms.check(path, told)
+            answers[path] = {"file": path, "seconds": round(told.count / told.rate, 3)}
+        except (DataError, OSError) as e:
+            answers[path] = {"file": path, "error": str(e).removeprefix(f"{path}: ")}
+    good = [p for p in answers if "error" not in answers[p]]
+    if good:
+        empty = np.zeros((len(good), 1), np.float32)
+        table = trained.network.reader.table(good, empty, empty[:, 0])
+        found = (output for part in judgements(trained, table, good, batch, progress) for output in part)
+        for name, output in zip(good, found, strict=True):
+            answers[name] |= trained.task.decode(output, trained.answer)
     return list(answers.values())
 
 
@@ -168,5 +196,7 @@ def _said(answer: dict) -> str:
         shown = ", ".join(f"{v:g}" for v in answer["embedding"][:4])
         return f"[{shown}, ...] of {len(answer['embedding'])}"
     return (
-        answer["text"] if "text" in answer and "values" not in answer else ", ".join(f"{v:g}" for v in answer["values"])
+        (answer["text"] or "nothing is said")
+        if "text" in answer and "values" not in answer
+        else ", ".join(f"{v:g}" for v in answer["values"])
     )

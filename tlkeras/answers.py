@@ -63,11 +63,8 @@ def _of_images(trained: Trained, files, batch, progress) -> list[dict]:
 def _of_sounds(trained: Trained, files, batch, progress) -> list[dict]:
     answers: dict[str, dict] = {}
     paths: list[str] = []
-    for path in map(Path, files):
-        if path.is_dir():
-            paths += map(str, sound_sources.files(path)[0])
-        else:
-            paths.append(str(path))
+    for given in map(Path, files):
+        paths += map(str, sound_sources.files(given)[0]) if given.is_dir() else [str(given)]
     for path in paths:
         try:
             told = waveforms.about(path)

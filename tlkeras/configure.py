@@ -58,7 +58,7 @@ data:
   name: {backbone}   # others: tlkeras backbones --kind {kind}
   weights: {weights}
 {augment}train:
-  batch: 32          # more needs more memory
+  batch: {batch:<2}          # more needs more memory
   phases:            # sized for {n} training samples
 {phases}export: {formats}
 """
@@ -102,7 +102,7 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         raise UsageError(
             f"{path} holds {kind}s, and {record.name} reads {record.kind}. Leave --backbone out, or choose another."
         )
-    samples = sources.read(section, texts=tasks.wanted(task))
+    samples = sources.read(section, texts=tasks.wanted(task), places=tasks.annotations(task))
     stated = {s for s in samples.splits if s}
     train = sum(s in (None, "train") for s in samples.splits)
     train -= round(train * (0.2 * ("val" not in stated) + 0.2 * ("test" not in stated)))
@@ -110,7 +110,9 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
     lines = []
     spoken = task == "speech-recognition"
     weights = "null" if spoken and not record.sources else weights
-    for p in recipe.phases("scratch" if spoken else "fine_tune", train, 32, blocks):
+    batch = 8 if tasks.annotations(task) else 32  # boxes and masks need many updates, and there are few pictures
+    chosen = "scratch" if spoken else tasks.recipe(task)
+    for p in recipe.phases(chosen, train, batch, blocks, tasks.new(task)):
         extra = "".join(
             f", {k}: {getattr(p, k):g}"
             for k in ("layer_decay", "weight_decay", "clip_norm")
@@ -146,6 +148,7 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         found=found,
         weights=weights if weights == "null" else word(weights),
         n=train,
+        batch=batch,
         formats="[saved_model]" if spoken else "[saved_model, tflite]",
         phases="".join(lines),
     )
@@ -155,8 +158,11 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
 
 def _look(path: Path):
     """Task, YAML lines of columns and a Data section for a folder or table."""
-    from tlkeras.data import sound_sources, tables
+    from tlkeras.data import box_sources, sound_sources, tables
 
+    if places := box_sources.kind(path):
+        task = {"boxes": "object-detection", "masks": "semantic-segmentation"}[places]
+        return task, "", config.Data(path=str(path))
     if path.is_dir() and sound_sources.files(path)[0]:
         transcribed = (path / "train.tsv").is_file() and (path / "clips").is_dir()
         task = "speech-recognition" if transcribed else "audio-classification"

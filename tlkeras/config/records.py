@@ -259,9 +259,9 @@ class Prefix(Section):
 
 
 class Train(Section):
-    recipe: Literal["fine_tune", "head", "all", "scratch"] | None = Field(
+    recipe: Literal["fine_tune", "head", "all", "scratch", "places"] | None = Field(
         None,
-        description="Phases by the size of the data: fine_tune (head, then the blocks too), head, all (everything at once, gently), or scratch (everything from random weights). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
+        description="Phases by the size of the data: fine_tune (head, then the blocks too), head, all (everything at once, gently), scratch (everything from random weights), or places (neck and head, then everything). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
     )
     phases: list[Phase] | None = Field(None, min_length=1, description="What is trained, in order. None: by recipe.")
     batch: Count | Literal["auto"] = Field(

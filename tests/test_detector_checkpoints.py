@@ -41,7 +41,7 @@ def assembled(name: str, classes=golden.CLASSES, size=golden.SIZE, scale=None):
 
 def computed(kind: str, model) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and logits, in the order of `golden.compute`."""
-    found = model.predict(golden.pixels(), verbose=0)
+    found = np.asarray(model(golden.pixels(), training=False))
     offsets = found[..., 4:8]
     return (offsets[..., [1, 0, 3, 2]] if kind == "efficientdet" else offsets), found[..., 8:]
 

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from tlkeras import blocks
-from tlkeras.backbones import catalogue, get, keras_applications, keras_hub
+from tlkeras.backbones import catalogue, efficientdet, get, keras_applications, keras_hub, yolox
 from tlkeras.backbones.keras_hub_presets import presets
 from tlkeras.errors import ModelError, UsageError
 
 APPLICATIONS = {entry.name: entry for entry in keras_applications.entries()}
+OWN = {entry.name: entry for module in (efficientdet, yolox) for entry in module.entries()}
 LEAST = {"inception": 75, "xception": 71}
 COMMON = (
     *("densenet121", "efficientnet_b1", "efficientnet_v2_b0", "inception_v3", "mobilenet"),
@@ -32,14 +33,14 @@ SEVERAL_TENSORS = ("nasnet_mobile", "nasnet_large", "mobilenetv5")
 
 
 def make(name):
-    """(model, boundaries, opened) of an entry of keras.applications, or of a family of keras-hub, at random."""
+    """(model, boundaries, opened) of an entry of keras.applications or our own, or of a family of keras-hub, at random."""
     import keras
 
     # Moves Keras' counters on, so that a boundary named by one is not found.
     keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization(), keras.layers.Activation("relu"), keras.layers.ReLU()
     keras.layers.Add(), keras.layers.Concatenate(), keras.layers.LayerNormalization(), keras.layers.Dropout(0.1)
-    if name in APPLICATIONS:
-        entry = APPLICATIONS[name]
+    if name in APPLICATIONS | OWN:
+        entry = (APPLICATIONS | OWN)[name]
         return entry.build((LEAST.get(entry.family, 32),) * 2), entry.blocks, {}
     known = FAMILIES[name]
     model = known.features(known.small())
@@ -49,7 +50,9 @@ def make(name):
 def zoo():
     yield from COMMON
     yield pytest.param("convnext_tiny", marks=pytest.mark.slow)
-    yield from (pytest.param(n, marks=pytest.mark.zoo) for n in APPLICATIONS if n not in (*COMMON, "convnext_tiny"))
+    yield from ("efficientdet_d0", "yolox_nano")
+    here = (*COMMON, "convnext_tiny", "efficientdet_d0", "yolox_nano")
+    yield from (pytest.param(n, marks=pytest.mark.zoo) for n in APPLICATIONS | OWN if n not in here)
     yield from FAMILIES
 
 
@@ -142,8 +145,8 @@ def test_a_cut_needs_one_tensor(built):
 
 
 def test_parameters_are_those_of_the_model(built):
-    if built.name in APPLICATIONS:
-        assert built.model.count_params() == APPLICATIONS[built.name].parameters
+    if built.name in APPLICATIONS | OWN:
+        assert built.model.count_params() == (APPLICATIONS | OWN)[built.name].parameters
 
 
 # keras.applications
@@ -189,7 +192,7 @@ def test_the_table_names_what_keras_hub_ships():
 
 
 def test_the_catalogue_lists_everything_under_its_own_name():
-    assert {*APPLICATIONS, *(p.name for p in presets())} <= set(catalogue())
+    assert {*APPLICATIONS, *OWN, *(p.name for p in presets())} <= set(catalogue())
     assert get("resnet_50_imagenet").sources["imagenet"].where == "kaggle://keras/resnetv1/keras/resnet_50_imagenet/3"
     with pytest.raises(UsageError, match="Did you mean resnet50v2"):
         get("resnet50v3")

@@ -41,7 +41,7 @@ def assembled(name: str, classes=golden.CLASSES, size=golden.SIZE, scale=None):
 
 def computed(kind: str, model) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and logits, in the order of `golden.compute`."""
-    found = model.predict(golden.pixels(), verbose=0)
+    found = np.asarray(model(golden.pixels(), training=False))
     offsets = found[..., 4:8]
     return (offsets[..., [1, 0, 3, 2]] if kind == "efficientdet" else offsets), found[..., 8:]
 
@@ -98,16 +98,38 @@ def test_a_checkpoint_of_another_scale_changes_nothing_and_is_refused(case):
     np.testing.assert_array_equal(before, np.asarray(case.model.weights[0]))
 
 
-def test_the_backbone_alone_reads_the_same_checkpoint(case):
-    base = get(case.name).build((32, 32))
+@pytest.mark.parametrize("bare", [False, True], ids=["of the detector", "of its own"])
+def test_the_backbone_alone_reads_a_checkpoint(case, bare, tmp_path):
+    """The detector's, or one that holds the backbone alone, as timm's of ImageNet do."""
     module = {"efficientdet": efficientdet, "yolox": yolox}[case.kind]
-    weights.assign(base, case.tensors, module.torch_names(base), ignored=module.CLASSIFIER)
+    tensors = case.tensors
+    if bare:
+        tensors = {n.removeprefix(module.PREFIX): x for n, x in tensors.items() if n.startswith(module.PREFIX)}
+        if case.kind == "efficientdet":
+            tensors |= tensors_of(
+                {"conv_head.weight": (1280, 320, 1, 1), "bn2.weight": (1280,), "classifier.bias": (9,)}
+            )
+    base = weights.load(get(case.name), str(write(tmp_path / "x.safetensors", tensors)), (32, 32))
+    held = {v.path: np.asarray(v) for v in case.model.weights}
     for variable in base.weights:
-        same = next(v for v in case.model.weights if v.path == variable.path)
-        np.testing.assert_array_equal(np.asarray(variable), np.asarray(same))
-    changed = case.tensors | {"backbone.backbone.dark2.9.bias": np.zeros(3), "backbone.blocks.0.9.bias": np.zeros(3)}
-    with pytest.raises(ModelError, match="Not used: backbone.backbone.dark2.9.bias, backbone.blocks.0.9.bias"):
-        weights.assign(base, changed, module.torch_names(base), ignored=module.CLASSIFIER)
+        np.testing.assert_array_equal(np.asarray(variable), held[variable.path])
+    odd = {
+        f"{'' if bare else module.PREFIX}{name}": np.zeros(3, "float32") for name in ("dark2.9.bias", "blocks.0.9.bias")
+    }
+    with pytest.raises(ModelError, match=r"Not used: .*dark2.9.bias, .*blocks.0.9.bias"):
+        weights.load(get(case.name), str(write(tmp_path / "y.safetensors", tensors | odd)), (32, 32))
+
+
+def write(path, tensors: dict):
+    """A .safetensors file: the length of a header, the header, the numbers."""
+    header, ends = {}, 0
+    for name, x in tensors.items():
+        start, ends = ends, ends + x.nbytes
+        kind = {"float32": "F32", "int64": "I64"}[str(x.dtype)]
+        header[name] = {"dtype": kind, "shape": list(x.shape), "data_offsets": [start, ends]}
+    text = json.dumps(header).encode()
+    path.write_bytes(b"".join([len(text).to_bytes(8, "little"), text, *(x.tobytes() for x in tensors.values())]))
+    return path
 
 
 def test_retinanet_has_no_checkpoint(case):
@@ -142,3 +164,47 @@ def test_the_anchors_are_those_of_effdet():
         low, high = anchors[:, 1::-1] / size[::-1], anchors[:, :1:-1] / size[::-1]
         want = np.concatenate([(low + high) / 2, high - low], 1)
         np.testing.assert_allclose(boxes.places(shapes, units(4.0), 0.5), want, rtol=2e-6, atol=1e-6)
+
+
+def scaled(name: str, rgb: np.ndarray) -> np.ndarray:
+    """Pixels (h, w, 3) as the entry's contract says."""
+    pixels = get(name).pixels
+    x = rgb[..., ::-1] if pixels.channels == "bgr" else rgb
+    return x * np.float32(pixels.scale) + np.float32(pixels.offset)
+
+
+@pytest.mark.oracle
+def test_pixels_are_scaled_as_the_references_do():
+    golden.oracle()
+    effdet = pytest.importorskip("effdet")
+    pytest.importorskip("yolox")
+    from effdet.data import resolve_input_config
+    from yolox.data.data_augment import ValTransform
+
+    rgb = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype="uint8")
+    want, _ = ValTransform()(rgb[..., ::-1], None, (32, 64))
+    np.testing.assert_array_equal(scaled("yolox_s", rgb), want.transpose(1, 2, 0))
+    for name in ("efficientdet_d0", "efficientdet_d7"):
+        config = effdet.get_efficientdet_config(f"tf_{name}")
+        said = resolve_input_config({}, config)
+        want = (rgb / 255 - np.array(said["mean"])) / np.array(said["std"])
+        np.testing.assert_allclose(scaled(name, rgb), want, atol=1e-5)
+        assert get(name).pixels.size == tuple(config.image_size)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", efficientdet.VARIANTS)
+def test_numbers_of_every_scale_are_those_of_effdet(name):
+    golden.oracle()
+    effdet = pytest.importorskip("effdet")
+    config = effdet.get_efficientdet_config(f"tf_{name}")
+    scale = detectors.SCALES["efficientdet"][name[-2:]]
+    assert scale == {
+        "width": config.fpn_channels,
+        "cells": config.fpn_cell_repeats,
+        "depth": config.box_class_repeats,
+        "weighted": config.fpn_name != "bifpn_sum",
+        "anchor": config.anchor_scale,
+    }
+    widths = {"b0": 1.0, "b1": 1.0, "b2": 1.1, "b3": 1.2, "b4": 1.4, "b5": 1.6, "b6": 1.8, "b7": 2.0}
+    assert efficientdet.VARIANTS[name][0] == widths[config.backbone_name[-2:]]

@@ -58,12 +58,9 @@ def loss(kind: str, **options):
             f"The loss of {kind} has no option {strange[0]!r}.{nearest(strange[0], module.OPTIONS)} "
             f"It has: {', '.join(module.OPTIONS)}."
         )
-    chosen = {**module.OPTIONS, **options}
+    from tlkeras.detectors.layers import DetectionLoss
 
-    def detection_loss(y, raw):
-        return module.loss(y, raw, **chosen)
-
-    return detection_loss
+    return DetectionLoss(kind, **{**module.OPTIONS, **options})
 
 
 def finish(kind: str, raw, most: int = 100, iou: float = 0.5, least_score: float = 0.05, candidates: int = 1000):

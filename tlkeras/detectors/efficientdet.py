@@ -7,7 +7,7 @@ Source: Tan, Pang, Le, EfficientDet (arXiv:1911.09070).
 """
 
 from tlkeras.detectors import losses
-from tlkeras.detectors.retinanet import PRIOR, enlarged
+from tlkeras.detectors.retinanet import PRIOR, enlarged, fitted
 
 # In the paper's code the weight of the box loss is 50, of a mean over the four offsets.
 OPTIONS = {"positive": 0.5, "negative": 0.5, "alpha": 0.25, "gamma": 1.5, "delta": 0.1, "box_weight": 12.5}
@@ -76,7 +76,8 @@ def _resampled(x, shape, width: int, name: str):
         x = layers.Conv2D(width, 1, name=f"{name}_conv_conv")(x)
         x = _normal(f"{name}_conv_bn")(x)
     if any(have > want for have, want in zip(x.shape[1:3], shape, strict=True)):
-        return layers.MaxPooling2D(3, 2, "same", name=f"{name}_downsample")(x)
+        x = layers.MaxPooling2D(3, 2, "same", name=f"{name}_downsample")(x)
+        return fitted(x, shape, f"{name}_downsample")
     if tuple(x.shape[1:3]) != tuple(shape):
         return enlarged(x, shape, f"{name}_upsample")
     return x

@@ -1,7 +1,9 @@
-"""The layers of detectors that Keras does not have.
+"""The layers and the loss of detectors that Keras does not have.
 
 Import this module before Keras loads a saved model that holds one: importing it registers the classes.
 """
+
+import importlib
 
 import keras
 from keras import ops
@@ -88,3 +90,24 @@ class Levels(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "depth": self.depth}
+
+
+@keras.saving.register_keras_serializable(package="tlkeras")
+class DetectionLoss:
+    """The loss of the detector `kind`: f(y, raw) -> (B,), see `detectors.loss`. No keras.losses.Loss, which gives a mean."""
+
+    name = __name__ = "detection_loss"
+
+    def __init__(self, kind: str, **options):
+        self.kind, self.options = kind, options
+        self._loss = importlib.import_module(f"tlkeras.detectors.{kind}").loss
+
+    def __call__(self, y, raw):
+        return self._loss(y, raw, **self.options)
+
+    def get_config(self) -> dict:
+        return {"kind": self.kind, **self.options}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**config)

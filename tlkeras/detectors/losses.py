@@ -10,22 +10,35 @@ def assigned(y, anchors, positive: float, negative: float):
     overlaps most if that is by `positive` or more; the best anchor of each box takes it in any case. Left out of the
     loss are those between `negative` and `positive`, and those that lie on a crowd with more than half their area.
     """
+    import tensorflow as tf
+
+    # Image by image: boxes by anchors of a whole batch would take gigabytes (16 images, 100 boxes, 49,104 anchors: 300
+    # MB for each of a dozen matrices).
+    return tf.map_fn(
+        lambda image: _assigned(*image, positive, negative),
+        (y, tf.stop_gradient(anchors)),
+        fn_output_signature=(tf.int32, tf.bool, tf.bool),
+        parallel_iterations=1,
+    )
+
+
+def _assigned(y, anchors, positive: float, negative: float):
+    """The same for one image: (M, 5) and (A, 4) to three of (A,)."""
     from keras import ops
 
-    anchors = ops.expand_dims(boxes.corners(anchors), 1)
-    rows, labels = ops.expand_dims(y[..., :4], 2), ops.expand_dims(y[..., 4], 2)
+    anchors = ops.expand_dims(boxes.corners(anchors), 0)
+    rows, labels = ops.expand_dims(y[:, :4], 1), ops.expand_dims(y[:, 4], 1)
     shared, area, own = boxes.overlap(rows, anchors)
-    there = labels >= 0
-    ious = ops.where(there, shared / ops.maximum(area + own - shared, 1e-12), -1.0)
-    most, best = ops.max(ious, axis=1), ops.argmax(ious, axis=1)
+    ious = ops.where(labels >= 0, shared / ops.maximum(area + own - shared, 1e-12), -1.0)
+    most, best = ops.max(ious, axis=0), ops.argmax(ious, axis=0)
     # Two boxes may have the same best anchor: it takes the one it overlaps more.
-    first = ops.expand_dims(ops.argmax(ious, axis=2), 2) == ops.arange(ops.shape(ious)[2], dtype="int32")
+    first = ops.expand_dims(ops.argmax(ious, axis=1), 1) == ops.arange(ops.shape(ious)[1], dtype="int32")
     claims = ops.where(ops.logical_and(first, ious > 0), ious, -1.0)
-    claimed = ops.max(claims, axis=1) > 0
-    best = ops.where(claimed, ops.argmax(claims, axis=1), best)
+    claimed = ops.max(claims, axis=0) > 0
+    best = ops.where(claimed, ops.argmax(claims, axis=0), best)
     taken = ops.logical_or(most >= positive, claimed)
-    crowded = ops.logical_and(labels <= -2, shared > 0.5 * own)
-    unclear = ops.logical_or(most >= negative, ops.any(crowded, axis=1))
+    crowded = ops.any(ops.logical_and(labels <= -2, shared > 0.5 * own), axis=0)
+    unclear = ops.logical_or(most >= negative, crowded)
     return best, taken, ops.logical_and(unclear, ops.logical_not(taken))
 
 

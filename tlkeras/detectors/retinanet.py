@@ -56,10 +56,16 @@ def neck(features, width: int) -> list:
 
 
 def enlarged(x, shape, name: str):
-    """Twice as large by repeating, then cut to `shape` (height, width), or filled up where that is larger."""
+    """Twice as large by repeating, then of `shape` (height, width)."""
     from keras import layers
 
-    x = layers.UpSampling2D(2, name=name)(x)
+    return fitted(layers.UpSampling2D(2, name=name)(x), shape, name)
+
+
+def fitted(x, shape, name: str):
+    """Cut at the far sides to `shape` (height, width), or filled up there: halves of odd sizes, borders not padded."""
+    from keras import layers
+
     surplus = [have - want for have, want in zip(x.shape[1:3], shape, strict=True)]
     if any(n > 0 for n in surplus):
         x = layers.Cropping2D([(0, max(n, 0)) for n in surplus], name=f"{name}_cut")(x)

@@ -9,7 +9,7 @@ Source: Ge et al., YOLOX (arXiv:2107.08430).
 
 from tlkeras.backbones.csp import conv_norm, stage, unit
 from tlkeras.detectors import simota
-from tlkeras.detectors.retinanet import PRIOR, enlarged
+from tlkeras.detectors.retinanet import PRIOR, enlarged, fitted
 
 # radius: how far from a box's centre a cell may be to answer for it, in cells; box_weight: of 1 - IoU squared.
 OPTIONS = {"radius": 1.5, "box_weight": 5.0}
@@ -64,8 +64,10 @@ def neck(features, scale: dict) -> list:
     x = csp([enlarged(top, middle.shape[1:3], "neck_up_p4"), middle], mid, "C3_p4")
     between = conv_norm(x, low, 1, "neck_reduce_conv1")
     first = csp([enlarged(between, fine.shape[1:3], "neck_up_p3"), fine], low, "C3_p3")
-    second = csp([conv(first, low, 3, "neck_bu_conv2", 2), between], mid, "C3_n3")
-    third = csp([conv(second, mid, 3, "neck_bu_conv1", 2), top], high, "C3_n4")
+    down = fitted(conv(first, low, 3, "neck_bu_conv2", 2), between.shape[1:3], "neck_bu_conv2")
+    second = csp([down, between], mid, "C3_n3")
+    down = fitted(conv(second, mid, 3, "neck_bu_conv1", 2), top.shape[1:3], "neck_bu_conv1")
+    third = csp([down, top], high, "C3_n4")
     return [first, second, third]
 
 

@@ -96,8 +96,8 @@ def epochs(first: int, last: int, epoch):
 
 
 def plain(function):
-    """The function without autograph, which would read and rewrite the source of everything that is called, find nothing
-    to do, and take a second and a half for it."""
+    """The function without autograph, which would read and rewrite the source of everything that is called and find
+    nothing to do."""
     import tensorflow as tf
 
     return tf.autograph.experimental.do_not_convert(function)

@@ -16,6 +16,8 @@ import pytest
 from test_tokenizer_client import AWKWARD, in_graph, lines, pairs, pieces  # noqa: F401
 from test_transformers import directory, golden, load, needs_minilm, needs_torch  # noqa: F401
 
+import tlkeras
+from tlkeras import evaluation
 from tlkeras.artefacts import places, tokenizer_client, tokenizer_file
 from tlkeras.backbones import Tokens, keras_hub_tokens, words
 from tlkeras.data import texts
@@ -201,6 +203,24 @@ def test_a_run_keeps_how_words_are_cut(directory, tmp_path):  # noqa: F811
     assert words.said_of(again) == words.said_of(tokenizer) is not None
     given = ["abc ² Éa", "ΟΔΟΣ", ""]
     assert in_graph(again, given) == in_graph(tokenizer, given)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_training_predict_saved_model_and_client_read_the_same_tokens(configured, directory, tmp_path, name):  # noqa: F811
+    import tensorflow as tf
+
+    run = tlkeras.train(configured(backbone={"name": str(directory(name))}), tmp_path / "run", quiet=True)
+    tlkeras.export(run.folder, ["saved_model", "tflite"], max_drop=1, quiet=True)
+    given = ["abc a\tÉab² ΟΔ", "It's 12345  we'll", "  a  b \n\n c", "漢字 a"]
+    trained = evaluation.open_trained(run.folder)
+    said = tlkeras.predict(run.folder, given=given, quiet=True)
+    served = tf.saved_model.load(run.artefact("saved_model") / "1").signatures["serving_default"]
+    wanted = [[one["scores"][c] for c in trained.answer["classes"]] for one in said]
+    np.testing.assert_allclose(served(text=tf.constant(given))["scores"], wanted, atol=1e-5)
+    client = tokenizer_client.Tokenizer(run.artefact("tflite") / "tokenizer.json")
+    reader = trained.network.reader
+    equal(given, reader.ids(given).tensor().to_list(), [client.ids(t) for t in given])
+    assert words.said_of(reader.tokenizer)["cut"] == {"bert": "bert", "llama": "gpt2"}[name]
 
 
 @pytest.mark.parametrize("name", ["bert", "electra", "distilbert", "roberta", "gpt2", "llama", "qwen2"])

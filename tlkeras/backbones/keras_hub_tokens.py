@@ -69,7 +69,17 @@ def contract(known: Family, tokenizer, backbone) -> Tokens:
 def save(tokenizer, folder: Path) -> None:
     """Keeps a tokenizer in a folder of a run: a preset of keras-hub, and how it cuts words where that is not keras-hub's
     way."""
+    import keras_hub
+
     tokenizer.save_to_preset(folder)
+    if isinstance(tokenizer, keras_hub.models.Llama3Tokenizer):
+        # Its own config forgets what the special tokens are called (keras-hub 0.32).
+        path = folder / "tokenizer.json"
+        config = json.loads(path.read_text("utf8"))
+        known = {name: getattr(tokenizer, name) for name in set(tokenizer._special_token_attrs)}
+        config["config"] |= {"bos_token": known.pop("start_token"), "eos_token": known.pop("end_token")}
+        config["config"]["misc_special_tokens"] = sorted(known.values())
+        path.write_text(json.dumps(config), "utf8")
     if said := words.said_of(tokenizer):
         (folder / _WORDS).write_text(json.dumps(said), "utf8")
 
@@ -88,6 +98,8 @@ def of_run(folder):
     config = files.read_config(path)
     files.check_classes(config, path)
     with files.refused(folder, OSError, ValueError, TypeError, KeyError, AttributeError):
+        if "misc_special_tokens" in config["config"]:
+            config["config"]["misc_special_tokens"] = set(config["config"]["misc_special_tokens"])
         # Its from_preset would want the config of a backbone beside it.
         tokenizer = getattr(keras_hub.tokenizers, config["class_name"]).from_config(config["config"])
         tokenizer.load_preset_assets(str(folder))

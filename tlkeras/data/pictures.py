@@ -9,6 +9,7 @@ import numpy as np
 
 from tlkeras.backbones import Pixels
 from tlkeras.config import Augmentation
+from tlkeras.data import pipeline
 from tlkeras.data.pipeline import mapped, order, steady
 
 MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
@@ -92,7 +93,7 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
         batches = samples.batch(batch)
         return batches.enumerate().map(mixed) if mix else batches
 
-    stream = tf.data.Dataset.range(first, epochs).flat_map(epoch)
+    stream = pipeline.epochs(first, epochs, epoch)
     # An unknown number of elements would make Keras run past the end of an epoch; steps_per_epoch cuts it.
     return steady(stream)
 

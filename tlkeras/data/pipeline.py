@@ -84,9 +84,20 @@ def steady(dataset, ahead: int = 4):
 
 
 def mapped(dataset, function):
-    """`dataset.map(function)` on every core, in order. Without autograph, which would read and rewrite the source of
-    everything that is called and finds nothing to do."""
+    """`dataset.map(function)` on every core, in order."""
+    return dataset.map(plain(function), num_parallel_calls=cores(), deterministic=True)
+
+
+def epochs(first: int, last: int, epoch):
+    """The datasets epoch(first), ..., epoch(last - 1) as one."""
     import tensorflow as tf
 
-    plain = tf.autograph.experimental.do_not_convert(function)
-    return dataset.map(plain, num_parallel_calls=cores(), deterministic=True)
+    return tf.data.Dataset.range(first, last).flat_map(plain(epoch))
+
+
+def plain(function):
+    """The function without autograph, which would read and rewrite the source of everything that is called and find
+    nothing to do."""
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)

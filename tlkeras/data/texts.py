@@ -310,7 +310,7 @@ def training(table: Table, tokens: Tokens, batch: int, seed: int, first: int, ep
         keyed = rows.enumerate().map(lambda k, r: (r, tf.stack([tf.cast(seed, tf.int64) + 1, e * n + k])))
         return mapped(keyed, lambda r, key: change(*read(r), key))
 
-    return steady(tf.data.Dataset.range(first, epochs).flat_map(epoch))
+    return steady(pipeline.epochs(first, epochs, epoch))
 
 
 def held_out(table: Table, tokens: Tokens, batch: int, change=None):

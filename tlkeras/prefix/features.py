@@ -82,7 +82,7 @@ class Features:
             view = tf.gather(rows, e % len(self.train))
             return pipeline.batches(table, batch, seed, e).map(lambda i: one(tf.gather(view, i), i))
 
-        return pipeline.steady(tf.data.Dataset.range(first, epochs).flat_map(epoch))
+        return pipeline.steady(pipeline.epochs(first, epochs, epoch))
 
     def held_out(self, table, contract, batch: int):
         """As the kind of input's own held_out, with the stored tensors in place of the input."""
@@ -90,7 +90,7 @@ class Features:
 
         rows, one = tf.constant(self.val), self._batch(table, contract)
         order = pipeline.in_turn(table, batch)
-        return pipeline.steady(order.map(lambda i: one(tf.gather(rows, i), i)))
+        return pipeline.steady(order.map(pipeline.plain(lambda i: one(tf.gather(rows, i), i))))
 
     def _batch(self, table, contract):
         import tensorflow as tf

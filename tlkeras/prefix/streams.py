@@ -107,6 +107,8 @@ def _graph(concrete):
     import tensorflow as tf
 
     captured = [x.numpy() for x in concrete.captured_inputs]
+    if not captured:
+        return concrete.graph, concrete.inputs, concrete.outputs
     own = concrete.inputs[: len(concrete.inputs) - len(captured)]
     graph = tf.Graph()
     with graph.as_default():

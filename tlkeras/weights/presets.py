@@ -31,6 +31,12 @@ TRANSFORMERS = {
 # densenet, mobilenet, hgnetv2, the EdgeTPU and v2 EfficientNets and vgg*_bn come out wrong or not at all.
 TIMM = r"resnet(18|26|34|50|101|152)|resnetv2_(50|101|152)|efficientnet_(b[0-5]|lite0)|vgg(11|13|16|19)|cspdarknet53"
 
+# Ends of the names of keras-hub's classes that detectors and segmenters are made of, and layers of Keras in BASNet's config.
+TASK_PARTS = (
+    *("ImageSegmenter", "ObjectDetector", "Preprocessor", "ImageConverter", "AnchorGenerator", "NonMaxSuppression"),
+    *("Sequential", "InputLayer", "Conv2D", "UpSampling2D"),
+)
+
 
 def is_handle(weights: str) -> bool:
     """Whether `weights` names a model on Kaggle or Hugging Face."""
@@ -101,6 +107,19 @@ def check(folder: Path, kind: str = "image"):
     ]
     _check_exact(folder, config, names)
     needs_safetensors()
+
+
+def check_task(folder: Path):
+    """Checks what a preset of a detector or segmenter has beside its backbone, as `check` does: head, converter of images.
+
+    Raises:
+        ModelError: with the first finding.
+    """
+    for name in ("config.json", "task.json", "preprocessor.json", "image_converter.json"):
+        if (folder / name).is_file():
+            files.check_classes(files.read_config(folder / name), folder / name, TASK_PARTS)
+    if (folder / "task.weights.h5").is_file():
+        files.check_keras(folder / "task.weights.h5")
 
 
 def needs_safetensors():

@@ -136,7 +136,11 @@ def _decoding(config, network: Network, record: Backbone, wanted: str | None, of
 def _filled(config, network: Network, wanted: str | None) -> Network:
     """A detector with neck and head from the file of its backbone, where that holds a whole detector."""
     path = Path(wanted or "")
-    if tasks.annotations(config.task_name) != "boxes" or path.suffix not in (".safetensors", *weights.TORCH) or not path.is_file():
+    if (
+        tasks.annotations(config.task_name) != "boxes"
+        or path.suffix not in (".safetensors", *weights.TORCH)
+        or not path.is_file()
+    ):
         return network
     kind, tensors = tasks.options_of(config).detector, weights.read(path)
     if not detectors.whole(kind, tensors):

@@ -8,8 +8,6 @@ convolution where ours has two, and RetinaNet's pyramid has no BatchNorm, so the
 
 from pathlib import Path
 
-from tlkeras.errors import ModelError
-
 WHOLE = ("SegFormerBackbone", "DeepLabV3Backbone", "RetinaNetBackbone")
 
 

@@ -220,7 +220,12 @@ def check_classes(config, path: Path, more: tuple[str, ...] = ()):
             module, name, registered = (
                 str(config.get(key) or "") for key in ("module", "class_name", "registered_name")
             )
-            hub = module.startswith("keras_hub.") and registered == f"keras_hub>{name}" and name.endswith((*_PARTS, *more))
+            hub = module.startswith("keras_hub.") and (
+                registered == f"keras_hub>{name}"
+                and name.endswith((*_PARTS, *more))
+                or registered == name  # keras-hub 0.32 registers RetinaNet's encoder of labels under no package
+                and name in more
+            )
             layer = module in ("keras", "keras.layers") and name in more
             policy = module in ("keras", "keras.dtype_policies") and name in _DTYPES
             if not (hub or layer or policy or module == "keras.initializers"):

@@ -34,7 +34,7 @@ TIMM = r"resnet(18|26|34|50|101|152)|resnetv2_(50|101|152)|efficientnet_(b[0-5]|
 # Ends of the names of keras-hub's classes that detectors and segmenters are made of, and layers of Keras in BASNet's config.
 TASK_PARTS = (
     *("ImageSegmenter", "ObjectDetector", "Preprocessor", "ImageConverter", "AnchorGenerator", "NonMaxSuppression"),
-    *("Sequential", "InputLayer", "Conv2D", "UpSampling2D"),
+    *("RetinaNetLabelEncoder", "Sequential", "InputLayer", "Conv2D", "UpSampling2D"),
 )
 
 
@@ -51,7 +51,9 @@ def builtin(name: str) -> str | None:
     """
     import keras_hub
 
-    known = keras_hub.models.Backbone.presets
+    models = keras_hub.models
+    # SegFormer's are known to its task alone.
+    known = {**models.ImageSegmenter.presets, **models.ObjectDetector.presets, **models.Backbone.presets}
     if name not in known:
         return None
     handle = known[name]["kaggle_handle"]
@@ -118,8 +120,9 @@ def check_task(folder: Path):
     for name in ("config.json", "task.json", "preprocessor.json", "image_converter.json"):
         if (folder / name).is_file():
             files.check_classes(files.read_config(folder / name), folder / name, TASK_PARTS)
-    if (folder / "task.weights.h5").is_file():
-        files.check_keras(folder / "task.weights.h5")
+    weights = _shards(folder, "model.weights.h5", "model.weights.json")
+    for path in (*weights, *(p for p in [folder / "task.weights.h5"] if p.is_file())):
+        files.check_keras(path)
 
 
 def needs_safetensors():

@@ -26,7 +26,7 @@ FLOORS = [
     {"prefix"},
     {"preview", "fitting", "server"},
     {"evaluation", "training"},
-    {"answers", "artefacts", "reports", "completion"},
+    {"answers", "artefacts", "reports", "completion", "pretrained"},
     {"command"},
     {"cli", "__main__"},
 ]

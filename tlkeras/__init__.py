@@ -22,6 +22,7 @@ _VERBS = {
     "doctor": "health",
     "evaluate": "evaluation",
     "export": "artefacts",
+    "find": "pretrained",
     "init": "configure",
     "load": "configure",
     "plan": "preview",

@@ -36,6 +36,22 @@ def predict(folder, files=(), batch: int | None = None, quiet: bool = False, giv
 
 
 def _of_images(trained: Trained, files, batch, progress) -> list[dict]:
+    answers, found = _scanned(files)
+    if good := list(found):
+        prints = np.array([found[p].fingerprint for p in good], np.int64)
+        empty = np.zeros((len(good), 1), np.float32)
+        table = pictures.Table(good, empty, empty[:, 0], prints, [found[p].sha256 for p in good])
+        rows = (row for output in outputs(trained, table, batch, progress) for row in output)
+        places = hasattr(trained.task, "maps")
+        for name, output in zip(good, rows, strict=True):
+            sized = ((found[name].height, found[name].width),) if places else ()
+            answers[name] = {"file": name, **trained.task.decode(output, trained.answer, *sized)}
+    return list(answers.values())
+
+
+def _scanned(files) -> tuple[dict[str, dict], dict]:
+    """Of image files and folders of them: {name: its answer}, which is what is wrong with those that cannot be read, and
+    {name: facts} of the others."""
     paths: list[str] = []
     answers: dict[str, dict] = {}
     for path in map(Path, files):
@@ -46,18 +62,14 @@ def _of_images(trained: Trained, files, batch, progress) -> list[dict]:
         else:
             answers[str(path)] = {"file": str(path), "error": "there is no such file"}
     found = data.scan_files(paths)
-    good = [p for p in paths if p in found.good]
     answers |= {p: {"file": p, "error": found.bad[p]} for p in paths if p in found.bad}
-    if good:
-        prints = np.array([found.good[p].fingerprint for p in good], np.int64)
-        empty = np.zeros((len(good), 1), np.float32)
-        table = pictures.Table(good, empty, empty[:, 0], prints, [found.good[p].sha256 for p in good])
-        rows = (row for output in outputs(trained, table, batch, progress) for row in output)
-        places = hasattr(trained.task, "maps")
-        for name, output in zip(good, rows, strict=True):
-            sized = ((found.good[name].height, found.good[name].width),) if places else ()
-            answers[name] = {"file": name, **trained.task.decode(output, trained.answer, *sized)}
-    return list(answers.values())
+    return answers, {p: found.good[p] for p in paths if p in found.good}
+
+
+def pictures_of(files) -> tuple[dict[str, tuple[int, int]], dict[str, dict]]:
+    """{name: (height, width)} of the image files that can be read, in folders too, and {name: {'file', 'error'}} of others."""
+    answers, found = _scanned(files)
+    return {name: (facts.height, facts.width) for name, facts in found.items()}, answers
 
 
 def _of_sounds(trained: Trained, files, batch, progress) -> list[dict]:
@@ -137,13 +149,22 @@ def draw(folder, found: list[dict], into) -> list[Path]:
     Raises:
         UsageError: when the run answers with neither, or a file is there already.
     """
-    from tlkeras.data import masks
-    from tlkeras.reports import drawing
-
     run = open_run(folder)
     classes = read_json(run.manifest)["answer"].get("classes", [])
     if not tasks.annotations(config.load(run.config).task_name):
         raise UsageError(f"{folder} answers with neither boxes nor masks; there is nothing to draw. Leave --draw out.")
+    return drawn(found, into, classes)
+
+
+def drawn(found: list[dict], into, classes) -> list[Path]:
+    """As `draw`, for answers whose classes are called `classes`.
+
+    Raises:
+        UsageError: when a file is there already.
+    """
+    from tlkeras.data import masks
+    from tlkeras.reports import drawing
+
     into, written = Path(into), []
     into.mkdir(parents=True, exist_ok=True)
     for number, answer in enumerate(a for a in found if "error" not in a):
@@ -157,12 +178,12 @@ def draw(folder, found: list[dict], into) -> list[Path]:
         if "boxes" in answer:
             rows = answer["boxes"]
             boxes, labels, scores = ([row[key] for row in rows] for key in ("box", "label", "score"))
-            drawn = drawing.boxes(image, boxes, labels, scores, classes=classes)
+            shown = drawing.boxes(image, boxes, labels, scores, classes=classes)
         else:
             mask = mask_metrics.unrun(answer["mask"], answer["size"])
-            drawn = drawing.mask(image, mask, classes)
+            shown = drawing.mask(image, mask, classes)
             masks.write(into / f"{made.stem}.mask.png", mask.astype(np.uint8))
-        drawn.save(made)
+        shown.save(made)
         written.append(made)
     return written
 

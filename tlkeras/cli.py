@@ -242,6 +242,31 @@ def predict(run, files, texts, sets, batch, draw, quiet):
     return Answer(found, text, exit_code=3 if failed else 0)
 
 
+@verb("find")
+@click.argument("preset")
+@click.argument("files", nargs=-1, type=PATH, required=True)
+@click.option("--point", "points", multiple=True, metavar="X,Y[,0]", help="SAM: a pixel of the thing; 0: not of it.")
+@click.option("--box", "boxes", multiple=True, metavar="X0,Y0,X1,Y1", help="SAM: a box around a thing; repeatable.")
+@click.option("--classes", type=PATH, help="File with a name a line: presets bring none.")
+@click.option("--threshold", default=0.3, show_default=True, help="Score from which a box is shown.")
+@click.option("--draw", type=PATH, help="Folder for pictures with the boxes or masks in them.")
+@offline_option
+def find(preset, files, points, boxes, classes, threshold, draw, offline):
+    """What a detector or segmenter of keras-hub finds in FILES as it comes, untrained by you.
+
+    PRESET is a directory, a handle (kaggle://, hf://) or a name of SAM, BASNet, SegFormer, DeepLabV3+, D-FINE or
+    RetinaNet, such as sam_base_sa1b. Places are in pixels of the upright picture.
+    """
+    from tlkeras import answers, pretrained
+
+    prompts = [[pretrained.numbers(text) for text in given] for given in (points, boxes)]
+    names = pretrained.names_in(classes) if classes else None
+    found = pretrained.find(preset, files, *prompts, names, threshold, draw, offline)
+    failed = sum("error" in a for a in found)
+    text = "\n".join(answers.line(a) for a in found) + (f"\nDrawn into {draw}." if draw else "")
+    return Answer(found, text, exit_code=3 if failed else 0)
+
+
 @verb("report", tensorflow=False)
 @run_argument
 @quiet_option

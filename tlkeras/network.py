@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras import backbones, blocks, detectors, hearing, lora, tasks, weights
-from tlkeras.backbones import Backbone, Pixels, Sound, Source, Tokens, keras_hub, keras_hub_tokens, wav2vec2
+from tlkeras.backbones import (
+    Backbone,
+    Pixels,
+    Sound,
+    Source,
+    Tokens,
+    keras_hub,
+    keras_hub_places,
+    keras_hub_tokens,
+    wav2vec2,
+)
 from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
@@ -99,8 +109,9 @@ def source(config, record: Backbone) -> str | None:
 def contract(config, offline: bool = False) -> Pixels:
     """What an image backbone of a config reads, with the size and the way of resizing that the config asks for."""
     record = entry(config, offline)
-    pixels = record.pixels or keras_hub.pixels_of(_preset(record, source(config, record)), offline=offline)
-    size = (config.backbone.size,) * 2 if config.backbone.size else pixels.size
+    asked = (config.backbone.size,) * 2 if config.backbone.size else None
+    pixels = record.pixels or keras_hub.pixels_of(_preset(record, source(config, record)), asked, offline)
+    size = asked or pixels.size
     return replace(pixels, size=size, crop=(pixels.crop or 1.0) if config.backbone.resize == "crop" else None)
 
 
@@ -129,7 +140,21 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
             return _assemble(config, answer, record, base, sound, wanted)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
-        return _filled(config, _assemble(config, answer, record, base, pixels, wanted), wanted)
+        network = _assemble(config, answer, record, base, pixels, wanted)
+        return _decoding(config, _filled(config, network, wanted), record, wanted, offline)
+
+
+def _decoding(config, network: Network, record: Backbone, wanted: str | None, offline: bool) -> Network:
+    """A segmenter with the decoder of its backbone's preset, where that is the same: SegFormer's."""
+    if wanted is None or record.pixels or tasks.annotations(config.task_name) != "masks":
+        return network
+    if tasks.options_of(config).decoder != "segformer" or (where := _preset(record, wanted)).startswith("run:"):
+        return network
+    folder = keras_hub.directory(where, offline)
+    if not folder.is_dir() or not (arrays := keras_hub_places.decoder(folder, keras_hub.identify(folder)[1])):
+        return network
+    new = keras_hub_places.fill(network.model, arrays)
+    return network if new is None else replace(network, backbone=network.backbone | {"new": new})
 
 
 def _filled(config, network: Network, wanted: str | None) -> Network:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tlkeras.backbones import Backbone, Pixels, Source, keras_hub_presets, keras_hub_text_presets
+from tlkeras.backbones import Backbone, Pixels, Source, keras_hub_places, keras_hub_presets, keras_hub_text_presets
 from tlkeras.backbones.keras_hub_families import FAMILIES as IMAGES
 from tlkeras.backbones.keras_hub_families import Family, corrected
 from tlkeras.backbones.keras_hub_presets import Preset
@@ -105,7 +105,7 @@ def from_directory(path, offline: bool = False) -> Backbone:
     """
     folder = directory(path, offline)
     known, config = identify(folder)
-    inner = config.get("config")
+    inner, kind = config.get("config"), keras_hub_places.whole(config)
     # A vision transformer may be configured without the class token that the family pools.
     no_token = isinstance(inner, dict) and inner.get("use_class_token") is False
     return Backbone(
@@ -118,12 +118,12 @@ def from_directory(path, offline: bool = False) -> Backbone:
         sources={"preset": Source(str(folder), _UNKNOWN_LICENCE)},
         opened=known.opened,
         kind=known.kind,
-        description=f"A {known.backbone} in {folder}.",
+        description=f"A {known.backbone} in {folder}{f', of a {kind}' if kind else ''}.",
     )
 
 
 def identify(folder: Path) -> tuple[Family, dict]:
-    """The family of a model directory, and its config.json.
+    """The family of a model directory, and its config.json; of a detector or segmenter the family of its image encoder.
 
     Raises:
         ModelError: when there is none, it names classes that are no part of a backbone, or keras-hub has no such
@@ -138,7 +138,11 @@ def identify(folder: Path) -> tuple[Family, dict]:
     if "registered_name" in config:
         files.check_classes(config, path)
         said = str(config["registered_name"])
-        name = next((f.name for f in FAMILIES.values() if f.backbone == said.removeprefix("keras_hub>")), None)
+        wanted = said.removeprefix("keras_hub>")
+        if keras_hub_places.whole(config):
+            wanted = keras_hub_places.inner(config)
+            said += f" on {wanted or 'no image encoder'}"
+        name = next((f.name for f in FAMILIES.values() if f.backbone == wanted), None)
     elif "model_type" in config:
         said = f"transformers' {config['model_type']}"
         name = _TRANSFORMERS.get(str(config["model_type"]))
@@ -171,7 +175,10 @@ def build(known: Family, where, size: tuple[int, int] | None, weights: str | Non
     options: dict[str, Any] = {"name": known.name} | ({known.size: (*size, 3)} if known.size and size else {})
     cls = getattr(keras_hub.models, known.backbone)
     try:
-        backbone = cls.from_preset(str(prepared(folder)), load_weights=weights is not None, **options)
+        if kind := keras_hub_places.whole(config):
+            backbone = keras_hub_places.encoder(folder, kind, weights is not None, options)
+        else:
+            backbone = cls.from_preset(str(prepared(folder)), load_weights=weights is not None, **options)
     except (OSError, ValueError, TypeError, KeyError) as e:
         what = f"for images of {size[0]}x{size[1]}" if size else "for text"
         raise ModelError(f"{folder} cannot be used {what}: {e}") from e
@@ -277,7 +284,7 @@ def pixels_of(preset: str, size: tuple[int, int] | None = None, offline: bool = 
     import keras_hub
 
     folder = directory(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
-    identify(folder)
+    _, config = identify(folder)
     missing = f"{preset} has no image converter, so the size and value range of its input are not known."
     try:
         converter = keras_hub.layers.ImageConverter.from_preset(str(folder))
@@ -285,7 +292,8 @@ def pixels_of(preset: str, size: tuple[int, int] | None = None, offline: bool = 
         raise ModelError(f"{missing} keras-hub says: {e}") from e
     if not isinstance(converter, keras_hub.layers.ImageConverter):
         raise ModelError(missing)
-    if converter.pad_to_aspect_ratio:
+    # Detectors and segmenters learnt from padded images, and learn from squashed ones here: the values are the same.
+    if converter.pad_to_aspect_ratio and not keras_hub_places.whole(config):
         raise ModelError(f"{preset} pads images to their aspect ratio, which no input here does.")
     if (size := converter.image_size or size) is None:
         raise ModelError(f"The image converter of {preset} leaves the size open; state it.")

@@ -19,7 +19,8 @@ _METACLIP = "CC-BY-NC-4.0 (MetaCLIP's; see the model page)"
 
 @dataclass(frozen=True)
 class Preset:
-    """A preset of keras-hub; `data` is what it was trained on last, and the key of its weights."""
+    """A preset of keras-hub; `data` is what it was trained on last, and the key of its weights. `whole` is its class where
+    that is a detector or segmenter, of which the image encoder is the backbone; `parameters` are the encoder's."""
 
     name: str
     family: str
@@ -28,6 +29,7 @@ class Preset:
     licence: str
     parameters: int
     description: str
+    whole: str = ""
 
     @property
     def misfiled(self) -> bool:
@@ -213,11 +215,37 @@ _TABLE = (
         ("metaclip_2_vit_giant_patch14_378", 1_843_561_088, "image tower of MetaCLIP 2 ViT-bigG/14 at 378 px"))),
 )  # fmt: skip
 
+# The same of detectors and segmenters, behind their class.
+_WHOLE = (
+    ("SegFormerBackbone", "mit", "segformer/3", "ade20k", _NVIDIA, (
+        ("segformer_b0_ade20k_512", 3_319_392, "MiT-B0 in SegFormer at 512 px"),
+        ("segformer_b2_ade20k_512", 24_196_288, "MiT-B2 in SegFormer at 512 px"),
+        ("segformer_b3_ade20k_512", 44_072_128, "MiT-B3 in SegFormer at 512 px"),
+        ("segformer_b4_ade20k_512", 60_842_688, "MiT-B4 in SegFormer at 512 px"),
+        ("segformer_b5_ade20k_640", 81_443_008, "MiT-B5 in SegFormer at 640 px"))),
+    ("SegFormerBackbone", "mit", "segformer/5", "ade20k", _NVIDIA, (
+        ("segformer_b1_ade20k_512", 13_151_424, "MiT-B1 in SegFormer at 512 px"),)),
+    ("SegFormerBackbone", "mit", "segformer/3", "cityscapes", _NVIDIA, (
+        ("segformer_b0_cityscapes_1024", 3_319_392, "MiT-B0 in SegFormer at 1024 px"),
+        ("segformer_b2_cityscapes_1024", 24_196_288, "MiT-B2 in SegFormer at 1024 px"),
+        ("segformer_b3_cityscapes_1024", 44_072_128, "MiT-B3 in SegFormer at 1024 px"),
+        ("segformer_b4_cityscapes_1024", 60_842_688, "MiT-B4 in SegFormer at 1024 px"),
+        ("segformer_b5_cityscapes_1024", 81_443_008, "MiT-B5 in SegFormer at 1024 px"))),
+    ("SegFormerBackbone", "mit", "segformer/1", "cityscapes", _NVIDIA, (
+        ("segformer_b1_cityscapes_1024", 13_151_424, "MiT-B1 in SegFormer at 1024 px", "segformer_b1_ade20k_512"),)),
+    ("DeepLabV3Backbone", "resnet", "deeplabv3plus/4", "pascalvoc", _SEE, (
+        ("deeplab_v3_plus_resnet50_pascalvoc", 23_561_152, "ResNet-50 in DeepLabV3+"),)),
+    ("RetinaNetBackbone", "resnet", "retinanet/4", "coco", _SEE, (
+        ("retinanet_resnet50_fpn_coco", 23_561_152, "ResNet-50 in RetinaNet at 800 px"),)),
+    ("RetinaNetBackbone", "resnet", "retinanet/3", "coco", _SEE, (
+        ("retinanet_resnet50_fpn_v2_coco", 23_561_152, "ResNet-50 in RetinaNet at 800 px, P6 from C5"),)),
+)  # fmt: skip
+
 
 def presets() -> Iterable[Preset]:
-    """All presets, in the order of the table."""
-    for family, model, data, licence, rows in _TABLE:
+    """All presets, in the order of the tables."""
+    for whole, family, model, data, licence, rows in (*(("", *row) for row in _TABLE), *_WHOLE):
         path, _, version = model.partition("/")
         for name, parameters, words, *other in rows:
             handle = f"kaggle://keras/{path}/keras/{other[0] if other else name}/{version}"
-            yield Preset(name, family, handle, data, licence, parameters, f"{words[0].upper()}{words[1:]}.")
+            yield Preset(name, family, handle, data, licence, parameters, f"{words[0].upper()}{words[1:]}.", whole)

@@ -224,24 +224,31 @@ def read_config(path: Path) -> dict:
         raise ValueError("it must be a JSON object")
 
 
-def check_classes(config, path: Path):
-    """Raises ModelError when a serialized Keras config names a class that a backbone is not made of.
+def check_classes(config, path: Path, more: tuple[str, ...] = ()):
+    """Raises ModelError when a serialized Keras config names a class that a backbone is not made of; `more` are further
+    ends of the names of keras-hub's classes, and layers of Keras.
 
     Keras has a safe mode of its own, which a caller may have switched off; this list holds all the same.
     """
     if isinstance(config, list):
         for value in config:
-            check_classes(value, path)
+            check_classes(value, path, more)
     elif isinstance(config, dict):
         if "class_name" in config:
             module, name, registered = (
                 str(config.get(key) or "") for key in ("module", "class_name", "registered_name")
             )
-            hub = module.startswith("keras_hub.") and registered == f"keras_hub>{name}" and name.endswith(_PARTS)
+            hub = module.startswith("keras_hub.") and (
+                registered == f"keras_hub>{name}"
+                and name.endswith((*_PARTS, *more))
+                or registered == name  # keras-hub 0.32 registers RetinaNet's encoder of labels under no package
+                and name in more
+            )
+            layer = module in ("keras", "keras.layers") and name in more
             policy = module in ("keras", "keras.dtype_policies") and name in _DTYPES
-            if not (hub or policy or module == "keras.initializers"):
+            if not (hub or layer or policy or module == "keras.initializers"):
                 raise ModelError(
                     f"{path} is refused: it would build {module[:100]}.{name[:100]}, which is no part of a backbone."
                 )
         for value in config.values():
-            check_classes(value, path)
+            check_classes(value, path, more)

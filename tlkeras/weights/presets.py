@@ -31,6 +31,12 @@ TRANSFORMERS = {
 # densenet, mobilenet, hgnetv2, the EdgeTPU and v2 EfficientNets and vgg*_bn come out wrong or not at all.
 TIMM = r"resnet(18|26|34|50|101|152)|resnetv2_(50|101|152)|efficientnet_(b[0-5]|lite0)|vgg(11|13|16|19)|cspdarknet53"
 
+# Ends of the names of keras-hub's classes that detectors and segmenters are made of, and layers of Keras in BASNet's config.
+TASK_PARTS = (
+    *("ImageSegmenter", "ObjectDetector", "Preprocessor", "ImageConverter", "AnchorGenerator", "NonMaxSuppression"),
+    *("RetinaNetLabelEncoder", "Sequential", "InputLayer", "Conv2D", "UpSampling2D"),
+)
+
 
 def is_handle(weights: str) -> bool:
     """Whether `weights` names a model on Kaggle or Hugging Face."""
@@ -45,7 +51,9 @@ def builtin(name: str) -> str | None:
     """
     import keras_hub
 
-    known = keras_hub.models.Backbone.presets
+    models = keras_hub.models
+    # SegFormer's are known to its task alone.
+    known = {**models.ImageSegmenter.presets, **models.ObjectDetector.presets, **models.Backbone.presets}
     if name not in known:
         return None
     handle = known[name]["kaggle_handle"]
@@ -101,6 +109,20 @@ def check(folder: Path, kind: str = "image"):
     ]
     _check_exact(folder, config, names)
     needs_safetensors()
+
+
+def check_task(folder: Path):
+    """Checks what a preset of a detector or segmenter has beside its backbone, as `check` does: head, converter of images.
+
+    Raises:
+        ModelError: with the first finding.
+    """
+    for name in ("config.json", "task.json", "preprocessor.json", "image_converter.json"):
+        if (folder / name).is_file():
+            files.check_classes(files.read_config(folder / name), folder / name, TASK_PARTS)
+    weights = _shards(folder, "model.weights.h5", "model.weights.json")
+    for path in (*weights, *(p for p in [folder / "task.weights.h5"] if p.is_file())):
+        files.check_keras(path)
 
 
 def needs_safetensors():

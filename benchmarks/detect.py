@@ -4,7 +4,7 @@
 
 EfficientDet-D0 at 512 x 512 beside effdet, YOLOX-s at 416 x 416 beside YOLOX 0.3.0 (--quick: 128, YOLOX-nano);
 float32, 80 classes. YOLOX is not on PyPI with its networks: --yolox, or TLKERAS_YOLOX in the environment, names the
-folder of its sources that holds yolox/. A reference that is not there is left out, and the JSON says so.
+folder of its sources that holds yolox/; these import loguru, cv2, thop, tabulate and psutil. A reference that is not there is left out, and the JSON says so.
 The weights are random, drawn by the reference, with BatchNorm's statistics of one batch, so that what comes out
 varies; tlkeras reads them as it reads any checkpoint. How far its offsets and scores are from the reference's is a
 target too. Images are noise, uint8; both sides normalise them within what is timed, and neither decodes a file.
@@ -20,6 +20,7 @@ the 1,000 best candidates by score and no least score, suppression by class abov
 EfficientDet the best 100. YOLOX does not limit the candidates: it gets the score of the 1,000th best cell as its
 threshold. The suppression of both references is an operator of torchvision; where the one installed was built for
 another torch it is not there, and 'to boxes' is measured for tlkeras alone.
+CPU seconds and peak memory are those of a whole process, imports and building the network included.
 Targets: no slower than the reference.
 """
 
@@ -41,7 +42,14 @@ import rivals
 TLKERAS, REFERENCE, WEIGHTS = "tlkeras", "reference", "weights"
 CLASSES, BATCH, BOXES, RATE, IOU, CANDIDATES, MOST = 80, 4, 8, 1e-4, 0.5, 1000, 100
 MOST_APART = 1e-3
-TIMES = ("step_s", "one_raw_s", "one_boxes_s", "many_raw_s", "many_boxes_s")
+YOLOX_IMPORTS = ("loguru", "cv2", "thop", "tabulate", "psutil")  # What its sources import before any network is built.
+TIMES = {
+    "step_s": "a step",
+    "one_raw_s": "one to raw",
+    "one_boxes_s": "one to boxes",
+    "many_raw_s": "many to raw",
+    "many_boxes_s": "many to boxes",
+}
 CONFIG = """\
 task: {{name: object-detection, detector: {detector}, scale: {scale}, least_score: 0, iou: {iou}, most: {most}}}
 data: {{path: .}}
@@ -117,13 +125,12 @@ def main() -> None:
 def missing(network: str) -> str | None:
     """Why the reference of a network is left out; None where it is there."""
     package, folder = NETWORKS[network].package, os.environ.get("TLKERAS_YOLOX")
-    if package == "yolox" and folder:
-        there = (Path(folder) / package / "models").is_dir()
-        return None if there else "left out: the folder of --yolox or TLKERAS_YOLOX holds no yolox/models"
-    if importlib.util.find_spec(package):
-        return None
-    how = "name its sources with --yolox" if package == "yolox" else "pip install effdet"
-    return f"left out: {package} is not installed ({how})"
+    if package == "yolox" and folder and not (Path(folder) / "yolox" / "models").is_dir():
+        return "left out: the folder of --yolox or TLKERAS_YOLOX holds no yolox/models"
+    needed = YOLOX_IMPORTS if package == "yolox" else ("effdet",)
+    needed += ("yolox",) if package == "yolox" and not folder else ()
+    absent = [name for name in needed if not importlib.util.find_spec(name)]
+    return f"left out: {', '.join(absent)} cannot be imported" if absent else None
 
 
 def version(name: str) -> str | None:
@@ -194,12 +201,10 @@ def judge(network: str, got: dict) -> list[dict]:
     found = []
     for contenders in got.values():
         ours, theirs = contenders[TLKERAS], contenders[REFERENCE]
-        for key in TIMES:
+        for key, what in TIMES.items():
             if theirs[0].get(key) is not None:
-                what = f"{title}, {key.removesuffix('_s').replace('_', ' to ').replace('to raw', 'to raw')}"
-                found.append(
-                    measuring.judged(f"{what}: {package} / tlkeras", measuring.ratio(theirs, ours, key), least=1)
-                )
+                measured = measuring.ratio(theirs, ours, key)
+                found.append(measuring.judged(f"{title}, {what}: {package} / tlkeras", measured, least=1))
     apart = max(row["apart"] for row in got["predict"][TLKERAS])
     return [*found, measuring.judged(f"{title}: largest difference of outputs", apart, most=MOST_APART)]
 
@@ -466,8 +471,6 @@ def train_torch(network: str, side: int, steps: int, folder: Path) -> dict:
 def predict_torch(network: str, side: int, steps: int, folder: Path) -> dict:
     rivals.import_timm()
     import torch
-
-    from tlkeras.device import cores
 
     model, package = torch_model(network, side, folder).eval(), NETWORKS[network].package
     suppresses, batch = has_suppression(), 8

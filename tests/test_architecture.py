@@ -20,6 +20,7 @@ FLOORS = [
     {"blocks", "lora"},
     {"backbones", "weights", "detectors", "decoders"},
     {"metrics", "text_metrics", "box_metrics", "mask_metrics", "recipe", "tasks", "data", "checkpoints"},
+    {"hearing"},
     {"configure", "network"},
     {"plans", "health"},
     {"prefix"},

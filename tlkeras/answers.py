@@ -6,7 +6,7 @@ import numpy as np
 
 from tlkeras import config, data, mask_metrics, tasks
 from tlkeras.config import Data
-from tlkeras.data import pictures, scan, tables, text_sources
+from tlkeras.data import pictures, scan, sound_sources, tables, text_sources, waveforms
 from tlkeras.errors import DataError, UsageError
 from tlkeras.evaluation import Trained, columns_of, judgements, open_trained, outputs
 from tlkeras.progress import Progress
@@ -18,17 +18,20 @@ def predict(folder, files=(), batch: int | None = None, quiet: bool = False, giv
 
     Args:
         folder: the run.
-        files: of an image task image files and folders of them. Of a text task .txt files, each one text, and tables
+        files: of a task on images or sounds such files and folders of them; sounds may be hours long. Of a text task .txt files, each one text, and tables
             (.csv, .tsv, .jsonl, .parquet) with the columns that the run was trained on, but no labels.
         batch: samples at a time. None: as many as this machine does best.
         given: texts themselves; where a sample is a pair, both behind each other.
         sets: overrides of the run's config, such as 'task.sampler=top_p' for what is written.
     """
     trained = open_trained(folder, sets=sets)
-    if trained.network.reader is not None:
+    if trained.network.kind == "text":
         return _of_texts(trained, files, given, batch, Progress(quiet))
     if given:
-        raise UsageError(f"{folder} is a run on images; it answers to files of images, not to texts.")
+        kind = {"image": "images", "audio": "sounds"}[trained.network.kind]
+        raise UsageError(f"{folder} is a run on {kind}; it answers to files of {kind}, not to texts.")
+    if trained.network.kind == "audio":
+        return _of_sounds(trained, files, batch, Progress(quiet))
     return _of_images(trained, files, batch, Progress(quiet))
 
 
@@ -67,6 +70,28 @@ def pictures_of(files) -> tuple[dict[str, tuple[int, int]], dict[str, dict]]:
     """{name: (height, width)} of the image files that can be read, in folders too, and {name: {'file', 'error'}} of others."""
     answers, found = _scanned(files)
     return {name: (facts.height, facts.width) for name, facts in found.items()}, answers
+
+
+def _of_sounds(trained: Trained, files, batch, progress) -> list[dict]:
+    answers: dict[str, dict] = {}
+    paths: list[str] = []
+    for given in map(Path, files):
+        paths += map(str, sound_sources.files(given)[0]) if given.is_dir() else [str(given)]
+    for path in paths:
+        try:
+            told = waveforms.about(path)
+            waveforms.check(path, told)
+            answers[path] = {"file": path, "seconds": round(told.count / told.rate, 3)}
+        except (DataError, OSError) as e:
+            answers[path] = {"file": path, "error": str(e).removeprefix(f"{path}: ")}
+    good = [p for p in answers if "error" not in answers[p]]
+    if good:
+        empty = np.zeros((len(good), 1), np.float32)
+        table = trained.network.reader.table(good, empty, empty[:, 0])
+        found = (output for part in judgements(trained, table, good, batch, progress) for output in part)
+        for name, output in zip(good, found, strict=True):
+            answers[name] |= trained.task.decode(output, trained.answer)
+    return list(answers.values())
 
 
 def _of_texts(trained: Trained, files, typed, batch, progress) -> list[dict]:
@@ -189,5 +214,7 @@ def _said(answer: dict) -> str:
         shown = ", ".join(f"{v:g}" for v in answer["embedding"][:4])
         return f"[{shown}, ...] of {len(answer['embedding'])}"
     return (
-        answer["text"] if "text" in answer and "values" not in answer else ", ".join(f"{v:g}" for v in answer["values"])
+        (answer["text"] or "nothing is said")
+        if "text" in answer and "values" not in answer
+        else ", ".join(f"{v:g}" for v in answer["values"])
     )

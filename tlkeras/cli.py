@@ -53,7 +53,7 @@ def init(data, out, backbone, weights):
 @verb("backbones", tensorflow=False)
 @click.argument("name", required=False, shell_complete=completion.complete_backbone)
 @click.option("--family", help="Only this family.")
-@click.option("--kind", type=click.Choice(["image", "text"]), help="Only those that read this.")
+@click.option("--kind", type=click.Choice(["image", "text", "audio"]), help="Only those that read this.")
 def backbones(name, family, kind):
     """The catalogue; with NAME: blocks, parameters, FLOPs, input, licence."""
     from tlkeras.backbones import listing

@@ -58,9 +58,9 @@ data:
   name: {backbone}   # others: tlkeras backbones --kind {kind}
   weights: {weights}
 {augment}train:
-  batch: 32          # more needs more memory
+  batch: {batch:<2}          # more needs more memory
   phases:            # sized for {n} training samples
-{phases}export: [saved_model, tflite]
+{phases}export: {formats}
 """
 
 AUGMENT = """\
@@ -68,7 +68,14 @@ augment:
   flip: horizontal   # not for text, digits or signs
   crop: 0.9          # smaller cuts more away and helps longer training
 """
-USUAL = {"image": "efficientnet_lite0", "text": "minilm_l6"}
+HEARD = """\
+augment:             # sounds are heard otherwise in every epoch
+  noise: 0.05
+  time_masks: 1      # a stretch of up to a tenth is silenced
+  # speed: 0.1       # changes the pitch too: not where that tells the classes apart
+"""
+AUGMENTS = {"image": AUGMENT, "audio": HEARD}
+USUAL = {"image": "efficientnet_lite0", "text": "minilm_l6", "audio": "efficientnet_lite0"}
 
 
 def init(data, out=None, backbone: str | None = None, weights: str = "pretrained") -> Path:
@@ -90,21 +97,25 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         )
     task, columns, section = _look(path)
     kind = tasks.kind(task)
-    record = backbones.get(backbone or USUAL[kind])
-    if record.kind != kind:
+    record = backbones.get(backbone or ("deepspeech2_small" if task == "speech-recognition" else USUAL[kind]))
+    if record.kind not in tasks.backbones(task):
         raise UsageError(
             f"{path} holds {kind}s, and {record.name} reads {record.kind}. Leave --backbone out, or choose another."
         )
-    samples = sources.read(section, texts=tasks.wanted(task))
+    samples = sources.read(section, texts=tasks.wanted(task), places=tasks.annotations(task))
     stated = {s for s in samples.splits if s}
     train = sum(s in (None, "train") for s in samples.splits)
     train -= round(train * (0.2 * ("val" not in stated) + 0.2 * ("test" not in stated)))
     blocks = len(record.blocks) if not callable(record.blocks) else 5
     lines = []
-    for p in recipe.phases("fine_tune", train, 32, blocks):
+    spoken = task == "speech-recognition"
+    weights = "null" if spoken and not record.sources else weights
+    batch = 8 if tasks.annotations(task) else 32  # boxes and masks need many updates, and there are few pictures
+    chosen = "scratch" if spoken else tasks.recipe(task)
+    for p in recipe.phases(chosen, train, batch, blocks, tasks.new(task)):
         extra = "".join(
             f", {k}: {getattr(p, k):g}"
-            for k in ("layer_decay", "weight_decay")
+            for k in ("layer_decay", "weight_decay", "clip_norm")
             if getattr(p, k) != type(p).model_fields[k].default
         )
         extra += f", early_stopping: {{patience: {p.early_stopping.patience}}}" if p.early_stopping else ""
@@ -121,11 +132,13 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         listed = ", ".join(f"{printed(c)} {n}" for c, n in sorted(counts.items())[:12]) + (
             ", ..." if len(counts) > 12 else ""
         )
-        found = f"  # found: {len(samples)} {kind}s in {len(counts)} classes: {listed}\n"
+        found = (
+            f"  # found: {len(samples)} {'sound' if kind == 'audio' else kind}s in {len(counts)} classes: {listed}\n"
+        )
     text = TEMPLATE.format(
         backbone=record.name,
         kind=kind,
-        augment=AUGMENT if kind == "image" else "",
+        augment=AUGMENTS.get(kind, ""),
         data=printed(path),
         out=printed(out),
         name=config.slug(out.stem),
@@ -135,6 +148,8 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         found=found,
         weights=weights if weights == "null" else word(weights),
         n=train,
+        batch=batch,
+        formats="[saved_model]" if spoken else "[saved_model, tflite]",
         phases="".join(lines),
     )
     write_text(out, text)
@@ -143,8 +158,15 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
 
 def _look(path: Path):
     """Task, YAML lines of columns and a Data section for a folder or table."""
-    from tlkeras.data import tables
+    from tlkeras.data import box_sources, sound_sources, tables
 
+    if places := box_sources.kind(path):
+        task = {"boxes": "object-detection", "masks": "semantic-segmentation"}[places]
+        return task, "", config.Data(path=str(path))
+    if path.is_dir() and sound_sources.files(path)[0]:
+        transcribed = (path / "train.tsv").is_file() and (path / "clips").is_dir()
+        task = "speech-recognition" if transcribed else "audio-classification"
+        return task, "", config.Data(path=str(path))
     if path.is_dir() and not any(path.rglob("*.txt")):
         return "image-classification", "", config.Data(path=str(path))
     if path.is_dir():
@@ -157,9 +179,9 @@ def _look(path: Path):
     rest = [n for n in names if n != inputs]
     if inputs is None or not rest:
         raise UsageError(
-            f"{path}: expected a column of image paths or of texts, and one of labels; it has: {', '.join(names)}. Write a config by hand: docs/configs.md"
+            f"{path}: expected a column of paths of images or sounds, or of texts, and one of labels; it has: {', '.join(names)}. Write a config by hand: docs/configs.md"
         )
-    kind = "image" if _are_images(rows[inputs]) else "text"
+    kind = "image" if _are_images(rows[inputs]) else "audio" if _are_sounds(rows[inputs]) else "text"
     label = (
         "label" if "label" in rest else next((n for n in rest if n.lower() not in ("split", "group", "id")), rest[0])
     )
@@ -171,13 +193,17 @@ def _look(path: Path):
             columns += f"  {n.lower()}: {word(n)}\n"
             section[n.lower()] = n
     task = f"{kind}-regression" if numbers else f"{kind}-classification"
+    if kind == "audio" and not numbers and len({str(v) for v in rows[label]}) > 20:
+        task = "speech-recognition"
     return task, columns, config.Data.model_validate({"path": str(path), **section})
 
 
 def _inputs(rows: dict) -> str | None:
-    """The column of image paths, or else that of the longest texts, if they are more than single words."""
+    """The column of paths of images or sounds, or else that of the longest texts, if they are more than single words."""
     if image := next((n for n in rows if _are_images(rows[n])), None):
         return image
+    if sound := next((n for n in rows if _are_sounds(rows[n])), None):
+        return sound
     words = {n: sum(len(str(v).split()) for v in cells) / max(len(cells), 1) for n, cells in rows.items()}
     longest = max(words, key=lambda n: words[n], default=None)
     return longest if longest is not None and ("text" in rows or words[longest] > 1.5) else None
@@ -185,6 +211,10 @@ def _inputs(rows: dict) -> str | None:
 
 def _are_images(cells) -> bool:
     return any(str(v).lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")) for v in cells[:20])
+
+
+def _are_sounds(cells) -> bool:
+    return any(str(v).lower().endswith((".wav", ".flac", ".ogg", ".mp3", ".opus")) for v in cells[:20])
 
 
 def _is_number(cell) -> bool:

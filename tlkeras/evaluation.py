@@ -1,6 +1,7 @@
 """Evaluate: one predictions file, and every metric from that file alone."""
 
 import contextlib
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from tlkeras import configure, data, device, network, tasks
 from tlkeras.config import Config, Data
-from tlkeras.data import pipeline, texts
+from tlkeras.data import pipeline, sounds, texts
 from tlkeras.errors import DataError, ModelError, UsageError
 from tlkeras.prefix import streams
 from tlkeras.progress import Progress
@@ -115,11 +116,33 @@ def judgements(trained: Trained, table, samples: list, batch: int | None = None,
         yield _judged(trained, table, batch or 16, progress)
     elif hasattr(task, "respond"):
         yield list(task.respond(trained, samples, batch, progress))
+    elif hasattr(task, "gather") and isinstance(table, sounds.Table):
+        yield from _gathered(trained, table, outputs(trained, table, batch, progress))
     elif hasattr(task, "gather"):
         rows = [row for part in outputs(trained, table, batch, progress) for row in part]
         yield task.gather(rows, table, trained.answer)
+    elif isinstance(table, sounds.Table) and len(np.unique(table.owners)) < len(table):
+        yield from _of_windows(outputs(trained, table, batch, progress), table.owners)
     else:
         yield from outputs(trained, table, batch, progress)
+
+
+def _gathered(trained: Trained, table, parts):
+    """What the task gathers of each sound, one after the other: an hour has many frames."""
+    rows = (row for part in parts for row in part)
+    for _, mine in itertools.groupby(range(len(table)), key=lambda i: table.owners[i]):
+        numbers = list(mine)
+        yield trained.task.gather([next(rows) for _ in numbers], table.keep(numbers), trained.answer)
+
+
+def _of_windows(parts, owners):
+    """The mean output (1, k) of each sound over the windows it was read in, one sound after the other."""
+    rows = (row for part in parts for row in part)
+    for _, mine in itertools.groupby(zip(owners, rows, strict=True), key=lambda pair: pair[0]):
+        total, n = 0.0, 0
+        for _, row in mine:
+            total, n = total + row.astype(float), n + 1
+        yield (total / n).astype("float32")[None]
 
 
 def outputs(trained: Trained, table, batch: int | None = None, progress: Progress | None = None):
@@ -129,8 +152,8 @@ def outputs(trained: Trained, table, batch: int | None = None, progress: Progres
     # What makes boxes and masks of maps stays outside of the graph: OpenVINO and TensorFlow break ties differently.
     maps = hasattr(trained.task, "maps")
     last = _compiled(lambda raw: finish(raw, answer)) if maps else None
-    dtype = "uint8" if net.reader is None else None
-    batch = batch or (texts.rows_at_a_time(len(table)) if net.reader else None)
+    dtype = "uint8" if net.kind == "image" else None
+    batch = batch or (texts.rows_at_a_time(len(table)) if net.kind == "text" else None)
     inside = tuple if maps else lambda raw: (finish(raw[0], answer),)
     stream = streams.open_stream(net.model, dtype, inside, batch)
     kind, done = pipeline.of(table), 0

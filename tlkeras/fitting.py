@@ -16,7 +16,7 @@ import numpy as np
 
 from tlkeras import checkpoints, data, network, plans, prefix, steps
 from tlkeras.config import Config, Phase
-from tlkeras.data import pipeline
+from tlkeras.data import pipeline, sounds
 from tlkeras.errors import ConfigError, Diverged, Interrupted, ModelError
 from tlkeras.progress import Progress
 from tlkeras.run import Run, read_json, write_json, write_text
@@ -158,7 +158,7 @@ class Fitting:
         """Samples a step, and steps an update; what `auto` came to goes to plan.json, for resuming and the report."""
         plan, asked = read_json(self.run.plan), self.cfg.train
         known = plan.setdefault("steps", {})
-        length = getattr(self.net.input, "length", None)
+        length = _length(self.net.input, self.train_table)
         deepest = min(self.cuts, key=lambda cut: len(cut.held)).suffix
         if "batch" not in known:
             known["batch"] = steps.size(asked.batch, deepest, len(self.train_table), self.precision, length)
@@ -223,6 +223,13 @@ class Fitting:
         ]
         seeds = [v for v in model.variables if "seed_generator" in v.path]
         return [*model.trainable_variables, *statistics, *seeds]
+
+
+def _length(takes, table) -> int | None:
+    """What the open dimensions of a network come to: tokens of a text, frames of a sound; None where it has none."""
+    if isinstance(table, sounds.Table):
+        return None if takes.fixed else int(table.counts.max()) // takes.step
+    return getattr(takes, "length", None)
 
 
 def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, best):

@@ -1,25 +1,36 @@
-"""The whole network: pixels -> scaling -> backbone -> pooling -> head, or tokens -> backbone -> pooling -> head, as one
-flat graph cut into blocks."""
+"""The whole network: pixels, tokens or samples of sound -> backbone -> pooling -> head, as one flat graph cut into blocks."""
 
 import contextlib
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlkeras import backbones, blocks, detectors, lora, tasks, weights
-from tlkeras.backbones import Backbone, Pixels, Source, Tokens, keras_hub, keras_hub_places, keras_hub_tokens
+from tlkeras import backbones, blocks, detectors, hearing, lora, tasks, weights
+from tlkeras.backbones import (
+    Backbone,
+    Pixels,
+    Sound,
+    Source,
+    Tokens,
+    keras_hub,
+    keras_hub_places,
+    keras_hub_tokens,
+    wav2vec2,
+)
 from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
 
+KINDS = {Pixels: "image", Tokens: "text", Sound: "audio"}
+
 
 @dataclass(frozen=True)
 class Network:
-    """A model from uint8-valued pixels (B, height, width, 3), or a dict of int32 tokens (B, length), to raw outputs,
-    and its layers by block, input side first, the head last. `input` is the contract (Pixels or Tokens), `reader` turns texts into rows
-    (None for images), `base` is the backbone as its source built it. `backbone` is what `rebuild` needs to make it
+    """A model from uint8-valued pixels (B, height, width, 3), a dict of int32 tokens (B, length), or samples of sound
+    (B, length) or a dict of these, to raw outputs, and its layers by block, input side first, the head last. `input` is
+    the contract (Pixels, Tokens or Sound), `reader` turns texts or sounds into rows (None for images), `base` is the backbone as its source built it. `backbone` is what `rebuild` needs to make it
     again without weights, `adapted` are the blocks that learn by adapters alone."""
 
     model: Any
@@ -32,10 +43,17 @@ class Network:
 
     @property
     def takes(self) -> str:
-        """The size of the input in words: '224x224' or 'up to 128 tokens'."""
+        """The size of the input in words: '224x224', 'up to 128 tokens' or '4 s at 16,000 Hz'."""
         if isinstance(self.input, Tokens):
             return f"up to {self.input.length} tokens"
+        if isinstance(self.input, Sound):
+            return f"{'' if self.input.fixed else 'up to '}{self.input.seconds:g} s at {self.input.rate:,} Hz"
         return f"{self.input.size[0]}x{self.input.size[1]}"
+
+    @property
+    def kind(self) -> str:
+        """Of the input: 'image', 'text' or 'audio'."""
+        return KINDS[type(self.input)]
 
     def variables(self, block: str) -> list:
         """All weights of a block, BatchNorm statistics too."""
@@ -60,13 +78,15 @@ def entry(config, offline: bool = False) -> Backbone:
         record = backbones.get(name)
     elif (Path(name) / "backbone.json").is_file():
         record = _of_run(Path(name))
+    elif Path(name).is_dir() and (heard := wav2vec2.from_directory(Path(name))):
+        record = heard
     elif Path(name).is_dir() or "://" in name:
         record = keras_hub.from_directory(name, offline)
     else:
         record = backbones.get(name)
-    if record.kind != (kind := tasks.kind(config.task_name)):
+    if record.kind not in (kinds := tasks.backbones(config.task_name)):
         raise ConfigError(
-            f"task {config.task_name} needs a backbone for {kind}, and {record.name} reads {record.kind}. List them with: tlkeras backbones --kind {kind}"
+            f"task {config.task_name} needs a backbone for {' or '.join(kinds)}, and {record.name} reads {record.kind}. List them with: tlkeras backbones --kind {kinds[0]}"
         )
     return record
 
@@ -114,6 +134,10 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
             base = weights.load(record, wanted, None, offline=offline)
             tokens = keras_hub_tokens.contract(keras_hub.family(record.family), tokenizer, base)
             return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
+        if tasks.kind(config.task_name) == "audio":
+            sound = hearing.contract(config, record, contract(config, offline) if record.kind == "image" else None)
+            base = weights.load(record, wanted, sound.pixels.size if sound.pixels else None, offline=offline)
+            return _assemble(config, answer, record, base, sound, wanted)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
         network = _assemble(config, answer, record, base, pixels, wanted)
@@ -180,15 +204,14 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     from tlkeras.weights import files
 
     record = _recorded(backbone)
-    known: dict[str, Any] = {k: _tuple(v) for k, v in backbone["input"].items()}
-    kind = Tokens if record.kind == "text" else Pixels
+    takes = _contract(backbone)
     tokenizer = keras_hub_tokens.of_run(folder) if record.kind == "text" else None
     with dtype_policy(precision):
         if backbone["hub"] is None:
-            base = record.build(known["size"], None)
+            base = record.build(getattr(getattr(takes, "pixels", None) or takes, "size", None), None)
         else:
             base = keras_hub.from_config(backbone["hub"])
-        network = _assemble(config, answer, record, base, kind(**known), backbone["weights"], tokenizer)
+        network = _assemble(config, answer, record, base, takes, backbone["weights"], tokenizer)
     if weight_file is not None:
         files.check_keras(Path(weight_file))
         try:
@@ -211,6 +234,9 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         chosen = {name: getattr(options, name) for name in getattr(task, "ENCODING", ())}
         encode = functools.partial(getattr(task, "encode", texts.encode), **chosen)
         reader = texts.Reader(contract, tokenizer, encode, getattr(task, "together", None))
+    elif isinstance(contract, Sound):
+        body, reader = base, hearing.reader(contract, record, task)
+        inputs, tensors = hearing.tensors(base, contract, record)
     else:
         body, reader = base, None
         inputs = keras.Input((*contract.size, 3), name="pixels", dtype="float32")
@@ -222,8 +248,11 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         raw = task.token_head(tensors[""], inputs, base, answer, options)
     elif hasattr(task, "maps"):
         raw = task.maps(blocks.levels(tensors, boundaries, contract.size), contract.size, answer, options)
+    elif hasattr(task, "frame_head"):
+        raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
-        raw = task.head(_pooled(tensors[""], config.backbone.pool or record.pool, inputs, contract), answer, options)
+        pool = config.backbone.pool or record.pool
+        raw = task.head(_pooled(tensors[""], pool, inputs, contract, record.frames), answer, options)
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
     new = [x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer)]
@@ -244,7 +273,9 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         "weights": weights_name,
         "licence": known.licence if known else "unknown",
         "hub": keras_hub.configured(base),
-        "input": vars(contract),
+        "sizes": record.sizes or None,
+        "reads": KINDS[type(contract)],
+        "input": asdict(contract),
     }
     return Network(model, cut, contract, about, reader, base, adapted)
 
@@ -262,9 +293,18 @@ def _of_run(folder: Path) -> Backbone:
         return rebuild(plain(cfg), answer, about, file, folder=run.tokenizer).base
 
     record = _recorded(about)
-    pixels = None if record.kind == "text" else Pixels(**{k: _tuple(v) for k, v in about["input"].items()})
+    takes = _contract(about)
+    pixels = takes if isinstance(takes, Pixels) else getattr(takes, "pixels", None)
     sources = {"run": Source(f"run:{folder}", about["licence"])}
     return replace(record, build=trained, pixels=pixels, sources=sources)
+
+
+def _contract(about: dict):
+    """The input contract that backbone.json holds."""
+    given = {k: _tuple(v) for k, v in about["input"].items()}
+    if about.get("reads", about["kind"]) == "audio":
+        return hearing.recorded(given)
+    return (Tokens if about["kind"] == "text" else Pixels)(**given)
 
 
 def _tuple(value):
@@ -275,6 +315,8 @@ def _recorded(backbone: dict) -> Backbone:
     """The entry of a run's backbone.json; a preset directory that the run came from need not be there any more."""
     if backbone["catalogued"]:
         return backbones.get(backbone["name"])
+    if backbone.get("sizes"):
+        return wav2vec2.recorded(backbone["name"], backbone["sizes"], backbone["weights"], backbone["licence"])
     known = keras_hub.family(backbone["family"])
     source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
     return Backbone(
@@ -296,10 +338,12 @@ def _no_build(size, weights):
     )
 
 
-def _pooled(features, pool: str, inputs, contract):
-    """Features as (B, c): the mean over space or tokens, the first token, the last, or as they are."""
+def _pooled(features, pool: str, inputs, contract, frames=None):
+    """Features as (B, c): the mean over space, tokens or frames, the first token, the last, or as they are."""
     from keras import layers, ops
 
+    if isinstance(contract, Sound) and not contract.fixed:
+        return hearing.pooled(features, frames(inputs["count"]))
     if len(features.shape) == 2 or pool == "none":
         return features
     if pool == "token":

@@ -34,19 +34,20 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, network, prefix, tasks
-    from tlkeras.data import sources, text_sources, texts
+    from tlkeras.data import sounds, sources, text_sources, texts
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     wanted = tasks.wanted(cfg.task_name)
     samples = sources.read(cfg.data, offline, wanted, tasks.annotations(cfg.task_name))
-    if wanted is not None and cfg.data.on_bad == "fail":
+    text = tasks.kind(cfg.task_name) == "text"
+    if text and cfg.data.on_bad == "fail":
         if bad := [
             f"{i}: {why}" for i, t in zip(samples.ids, samples.inputs, strict=True) if (why := text_sources.fault(t))
         ]:
             raise DataError(listed(f"{len(bad)} of {len(samples)} texts cannot be used", bad))
-    elif wanted is not None:
+    elif text:
         samples = samples.keep([text_sources.fault(t) is None for t in samples.inputs])
     targets, answer = task.targets(samples.labels, options, cfg.data.classes or samples.classes)
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
@@ -57,7 +58,9 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     held = loose * parts["val"] + samples.splits.count("val")
     net = network.build(cfg, answer, offline=offline)
     length, tokens = None, None
-    if net.reader is not None:
+    if net.kind == "audio":
+        sounds.check(cfg.augment, net.input)
+    elif net.kind == "text":
         # No more than a few thousand are tokenised: the statistics do not change with more.
         chosen = numpy.random.default_rng(0).permutation(len(samples))[:5000]
         some = [samples.inputs[i] for i in chosen]

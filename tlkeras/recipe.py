@@ -23,7 +23,7 @@ STOP = EarlyStopping(patience=5)
 
 
 def phases(recipe: str, samples: int, batch: int, blocks: int, new: list[str] | None = None) -> list[Phase]:
-    """The phases of `recipe` ('head', 'fine_tune' or 'all') for this many training samples and backbone blocks; `new`
+    """The phases of `recipe` ('head', 'fine_tune', 'all', 'scratch' or 'places') for this many training samples and backbone blocks; `new`
     are the blocks that begin at random, None: the head.
 
     >>> [(p.name, p.epochs, p.train) for p in phases("fine_tune", 109, 32, 9)]
@@ -37,6 +37,31 @@ def phases(recipe: str, samples: int, batch: int, blocks: int, new: list[str] | 
     def epochs(steps):
         return min(30, max(1, math.ceil(steps / per_epoch)))
 
+    if recipe == "scratch":
+        # The updates that 144 spoken digit strings took to be learnt by Deep Speech 2, and no fewer passes.
+        return [
+            Phase(
+                name="all",
+                train=["all"],
+                epochs=min(200, max(30, math.ceil(300 / per_epoch))),
+                learning_rate=3e-3,
+                clip_norm=1.0,
+            )
+        ]
+    if recipe == "places":
+        # What 200 pictures with boxes took (configs/README.md), and no fewer passes: neck and head begin at random.
+        rows = (("head", list(new or ["head"]), 375, 4, 2e-3), ("blocks", ["all"], 500, 12, 1e-3))
+        return [
+            Phase(
+                name=name,
+                train=named,
+                epochs=min(30, max(least, math.ceil(steps / per_epoch))),
+                learning_rate=rate,
+                layer_decay=0.9,
+                clip_norm=10.0,
+            )
+            for name, named, steps, least, rate in rows
+        ]
     if recipe == "all":
         # Nothing new is learnt from nothing: one rate for all, as low as pretraining ended.
         return [

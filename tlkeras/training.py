@@ -8,7 +8,7 @@ from pathlib import Path
 from tlkeras import config, configure, data, device, lora, network, plans, preview, tasks
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
-from tlkeras.data import texts
+from tlkeras.data import sounds, texts
 from tlkeras.errors import UsageError, missing_extra
 from tlkeras.fitting import Fitting
 from tlkeras.progress import Progress
@@ -71,8 +71,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     # ------------------------------------------------------------------ data
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     # What every file is decoded for once is kept for training, unless that augments it.
-    text = tasks.kind(cfg.task_name) == "text"
-    pixels = None if text or cfg.augment.active else network.contract(cfg, offline)
+    pixels = network.contract(cfg, offline) if tasks.kind(cfg.task_name) == "image" and not cfg.augment.active else None
     held = (
         data.reopen(run)
         if resume and run.splits.is_file() and run.manifest.is_file()
@@ -90,8 +89,12 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     )
     if new := net.backbone.get("new"):
         progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
+    if net.kind == "audio":
+        sounds.check(cfg.augment, net.input)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
-    if text:
+    if net.kind == "audio":
+        progress.line(f"sounds    {sounds.lengths(train_table, net.input)}")
+    if net.kind == "text":
         progress.line(f"tokens    {texts.lengths(train_table, net.input)}")
         keras_hub_tokens.save(net.reader.tokenizer, run.tokenizer)
 

@@ -100,7 +100,7 @@ def check(config_path, to=(), sets=(), quiet: bool = False) -> list[str]:
         answer,
     )
     trained = Trained(Run(cfg.name), cfg, task, options, answer, net)  # a run that is yet to be
-    length = min(128, net.input.length) if net.reader is not None else None
+    length = min(128, net.input.length) if net.kind == "text" else None
     failed = []
     for form in forms:
         progress.line(f"check     {form}")
@@ -121,7 +121,7 @@ def _architecture_only(cfg):
 
 def contract(trained: Trained, form: str, length: int | None = None) -> dict:
     """What an artefact takes and gives, as data: written beside it, inside the TFLite file, and read by `serve`.
-    `length` is how many tokens a TFLite file takes."""
+    `length` is how many tokens or samples a TFLite file takes."""
     cfg, backbone = trained.config, trained.network.backbone
     return {
         "schema": 1,
@@ -140,6 +140,16 @@ def contract(trained: Trained, form: str, length: int | None = None) -> dict:
 
 def _input(trained: Trained, length: int | None) -> dict:
     takes = trained.network.input
+    if trained.network.kind == "audio":
+        return {
+            "kind": "audio",
+            "rate": takes.rate,
+            "length": length or takes.length,
+            "fixed": takes.fixed,
+            "trim": takes.trim,
+            "tensors": sorted(x.name for x in trained.network.model.inputs),
+            "dtype": "float32",
+        }
     if trained.network.reader is not None:
         tensors = sorted(x.name for x in trained.network.model.inputs)
         task, columns = trained.task, columns_of(trained)

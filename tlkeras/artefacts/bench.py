@@ -36,7 +36,9 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
         run = saved_model.load(folder)
         columns = contract["input"].get("columns")
         sample = (
-            [("a few words of text " * 6,) * len(columns)]
+            [_wav(contract["input"], rng)]
+            if contract["input"]["kind"] == "audio"
+            else [("a few words of text " * 6,) * len(columns)]
             if columns
             else [tf.io.encode_jpeg(rng.integers(0, 256, (480, 640, 3)).astype(np.uint8)).numpy()]
         )
@@ -57,9 +59,20 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
 
 
 def _arrays(takes: dict, rng) -> dict:
+    if takes["kind"] == "audio":
+        found = {"samples": rng.uniform(-1, 1, (1, takes["length"])).astype(np.float32)}
+        return found | ({"count": np.array([takes["length"]], np.int32)} if "count" in takes["tensors"] else {})
     if takes["kind"] == "text":
         return {name: np.ones((1, takes["length"]), np.int32) for name in takes["tensors"]}
     return {"pixels": rng.integers(0, 256, (1, *takes["size"], 3)).astype(np.uint8)}
+
+
+def _wav(takes: dict, rng) -> bytes:
+    """A WAV file of at most four seconds of noise."""
+    import tensorflow as tf
+
+    noise = rng.uniform(-1, 1, (min(takes["length"], 4 * takes["rate"]), 1)).astype(np.float32)
+    return tf.audio.encode_wav(noise, takes["rate"]).numpy()
 
 
 def text(found: dict) -> str:

@@ -1,7 +1,7 @@
 """Runs one artefact in a process of its own: python -m tlkeras.artefacts.probe FORMAT FOLDER IN OUT.npz
 
 A fresh process sees what a user's would, and a file that crashes its runtime takes nobody with it. IN is JSON:
-{"paths": [...]} of raw files as hex, or {"texts": [[...], ...]}; or an .npz of the inputs by name. OUT gets the outputs and milliseconds for one sample at a time after a warm-up.
+{"paths": [...]} of image or WAV files as hex, or {"texts": [[...], ...]}; or an .npz of the inputs by name. OUT gets the outputs and milliseconds for one sample at a time after a warm-up.
 """
 
 import json
@@ -44,8 +44,9 @@ def main(form: str, folder: str, given: str, out: str) -> None:
         run(one)
         times.append(1000 * (time.perf_counter() - began))
     found = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
-    if "greedy" in found:  # bytes of any length, which an .npz holds as letters
-        found["greedy"] = np.array([t.decode("utf8", "replace") for t in found["greedy"]])
+    for name in ("greedy", "text"):  # bytes of any length, which an .npz holds as letters
+        if name in found:
+            found[name] = np.array([t.decode("utf8", "replace") for t in found[name]])
     kept = {f"out_{n}": x for n, x in found.items() if x.dtype.kind in "fuiU"}
     np.savez(out, milliseconds=np.array(times), **kept)
 

@@ -3,6 +3,12 @@
     serving_default   image_bytes: string (n,)              -> label, score, classes, scores (or values)
     pixels            pixels: uint8 (n, height, width, 3)   -> the same, for clients that decode and resize
 
+of sound
+
+    serving_default   audio_bytes: string (n,), WAV files of 16-bit PCM at any rate -> the answers of the task
+    pcm               samples: float32 (n, m) in -1..1 at the rate of the contract, and where the network wants it
+                      count: int32 (n,), how many of them are sound -> the same, for clients that decode
+
 and of text
 
     serving_default   text: string (n,), or two of them     -> the answers of the task
@@ -17,7 +23,7 @@ writes every variable twice (27 MB instead of 14 for EfficientNet-Lite0).
 
 from pathlib import Path
 
-from tlkeras.artefacts import places
+from tlkeras.artefacts import places, sound_signatures
 from tlkeras.errors import MachineError
 
 VERSION = "1"
@@ -25,7 +31,14 @@ VERSION = "1"
 
 def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     """Writes folder/1/, the layout TensorFlow Serving watches; returns the version's folder."""
-    signatures = _of_texts(trained, contract) if contract["input"]["kind"] == "text" else _of_images(trained)
+    kind = contract["input"]["kind"]
+    signatures = (
+        _of_texts(trained, contract)
+        if kind == "text"
+        else sound_signatures.signatures(trained)
+        if kind == "audio"
+        else _of_images(trained)
+    )
     save(trained.network.model, folder / VERSION, trained.network.reader, **signatures)
     return folder / VERSION
 
@@ -118,7 +131,7 @@ def save(model, folder, reader=None, **signatures) -> None:
 
     module = tf.Module()
     module.held = [v.value for v in model.variables]
-    if reader is not None:
+    if hasattr(reader, "tokenizer"):
         module.tokenizer = reader.tokenizer
     module.signatures_ = list(signatures.values())
     tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -126,7 +139,7 @@ def save(model, folder, reader=None, **signatures) -> None:
 
 def load(folder: Path):
     """Returns `f(samples) -> {name: array}` that runs the artefact: samples are file bytes, texts in tuples, or arrays
-    by name where it takes tokens alone.
+    by name: tokens, or samples of sound.
 
     Raises:
         MachineError: when its tokenizer's operators are not installed.
@@ -144,7 +157,8 @@ def load(folder: Path):
             raise MachineError("A SavedModel that takes text needs: pip install tensorflow-text") from e
     loaded = tf.saved_model.load(str(folder / VERSION))
     serve = loaded.signatures["serving_default"]
-    of_tokens = loaded.signatures.get("tokens")
+    of_tokens = loaded.signatures.get("tokens") or loaded.signatures.get("pcm")
+    single = next(iter(serve.structured_input_signature[1]))
 
     def run(samples):
         if isinstance(samples, dict):
@@ -153,7 +167,7 @@ def load(folder: Path):
         elif columns:
             given = {c: tf.constant(list(part)) for c, part in zip(columns, zip(*samples, strict=True), strict=True)}
         else:
-            given = {"image_bytes": tf.constant(samples)}
+            given = {single: tf.constant(samples)}
         return {name: value.numpy() for name, value in serve(**given).items()}
 
     run.keep = loaded  # the signature alone does not keep its variables alive

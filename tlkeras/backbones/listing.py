@@ -28,7 +28,7 @@ def rows(family: str | None = None, kind: str | None = None) -> list[dict]:
 def rows_text(found: list[dict]) -> str:
     out = [f"{'name':<42} {'family':<20} {'input':>8} {'parameters':>13}  licence of the weights"]
     for r in found:
-        size = f"{r['size'][0]}x{r['size'][1]}" if r["size"] else "text" if r["kind"] == "text" else "preset"
+        size = f"{r['size'][0]}x{r['size'][1]}" if r["size"] else r["kind"] if r["kind"] != "image" else "preset"
         out.append(
             f"{r['name']:<42} {r['family']:<20} {size:>8} {r['parameters'] or 0:>13,}  {r['licence'] or 'random weights only'}"
         )
@@ -60,6 +60,9 @@ def one(name: str) -> dict:
         }
         if b.pixels
         else None,
+        "sound": {"rate": b.sound.rate, "seconds": b.sound.seconds, "frame": b.sound.step / b.sound.rate}
+        if b.sound
+        else None,
         "sources": {
             key: {"where": s.where, "licence": s.licence, "sha256": s.sha256, "classes": s.classes}
             for key, s in b.sources.items()
@@ -75,6 +78,9 @@ def one(name: str) -> dict:
     if b.kind == "text":
         model = keras_hub.features(model, b.family)
         inputs = {name: keras.Input((None,), name=name, dtype="int32") for name in model.input}
+        tensors = blocks.flatten(model, inputs, opened=b.opened)
+    elif b.kind == "audio":
+        inputs = dict(model.input)
         tensors = blocks.flatten(model, inputs, opened=b.opened)
     else:
         inputs = keras.Input(model.inputs[0].shape[1:])
@@ -93,6 +99,10 @@ def one_text(f: dict) -> str:
         i = f["input"]
         how = f"centre {i['crop']:g} of the shorter side" if i["crop"] else "squashed to size"
         out.append(f"input       {i['size'][0]}x{i['size'][1]}, range {i['range']}, {how}, {i['interpolation']}")
+    if s := f.get("sound"):
+        out.append(
+            f"input       samples at {s['rate']:,} Hz, up to {s['seconds']:g} s at a time, a frame every {1000 * s['frame']:g} ms"
+        )
     if f["parameters"]:
         out.append(
             f"parameters  {f['parameters']:,} without classifier"

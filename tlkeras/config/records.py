@@ -48,6 +48,9 @@ class Data(Section):
     ignore: Annotated[int, Field(ge=0, le=255)] = Field(
         255, description="Masks of PNG: the value of pixels that are neither learned nor judged."
     )
+    audio: str = Field(
+        "audio", description="Sounds: the column of their paths, relative to the table. TFDS: the feature."
+    )
     text: str | Annotated[list[str], Field(min_length=1, max_length=2)] | None = Field(
         None,
         description="Text: the column or feature of the text; two for pairs. None: what the task reads, mostly 'text'.",
@@ -97,6 +100,29 @@ class Lora(Section):
     )
 
 
+class Hearing(Section):
+    """How sounds are read. The spectrogram is for backbones of images, which look at it."""
+
+    rate: Annotated[int, Field(ge=1000, le=192_000)] | None = Field(
+        None, description="Samples a second; files of another rate are resampled. None: the backbone's, mostly 16000."
+    )
+    seconds: Positive | None = Field(
+        None,
+        description="Longest sound that is read at a time; longer ones in windows that overlap. None: 4 for a spectrogram, else 30.",
+    )
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.5, description="Part of a window that the next one shares."
+    )
+    trim: Positive | None = Field(
+        None, description="Cut silence off both ends: what is so many dB below the loudest. None: keep it."
+    )
+    window: Positive = Field(0.032, description="Spectrogram: seconds of a frame. Longer tells pitches apart.")
+    hop: Positive = Field(0.01, description="Spectrogram: seconds from frame to frame. Shorter tells times apart.")
+    mels: Annotated[int, Field(ge=8, le=512)] = Field(64, description="Spectrogram: bands of frequency.")
+    low: Annotated[float, Field(ge=0)] = Field(20.0, description="Spectrogram: the lowest frequency in Hz.")
+    high: Positive | None = Field(None, description="Spectrogram: the highest. None: half the rate.")
+
+
 class Backbone(Section):
     name: str = Field(description="A name of `tlkeras backbones`, or a preset directory.")
     weights: str | None = Field(
@@ -112,6 +138,7 @@ class Backbone(Section):
     padding: Literal["longest", "length"] = Field(
         "longest", description="Text: batches of like length, padded to their longest; or always to length."
     )
+    sound: Hearing = Field(Hearing(), description="Sounds: how they are read.")
     lora: Lora | None = Field(None, description="Train adapters in the backbone instead of its weights.")
     pool: Literal["avg", "token", "last"] | None = Field(
         None,
@@ -184,6 +211,22 @@ class Augmentation(Section):
     mosaic: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="Boxes and masks: chance that four pictures are joined to one, in quadrants."
     )
+    speed: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="Sounds: change of speed and pitch, to both sides; 0.1 is a tenth."
+    )
+    shift: Fraction = Field(0.0, description="Sounds: moved in time, part of the window, to both sides.")
+    gain: Annotated[float, Field(ge=0, le=60)] = Field(
+        0.0, description="Sounds: change of loudness in dB, to both sides."
+    )
+    noise: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.0, description="Sounds: loudest noise that is added, part of the sound's own loudness; 0.1 is -20 dB."
+    )
+    time_masks: Annotated[int, Field(ge=0, le=20)] = Field(
+        0, description="Sounds: stretches of up to a tenth of the time that are silenced (SpecAugment)."
+    )
+    band_masks: Annotated[int, Field(ge=0, le=20)] = Field(
+        0, description="Sounds: bands of up to 15 % of the frequencies that are silenced (SpecAugment)."
+    )
 
     @property
     def active(self) -> bool:
@@ -216,9 +259,9 @@ class Prefix(Section):
 
 
 class Train(Section):
-    recipe: Literal["fine_tune", "head", "all"] | None = Field(
+    recipe: Literal["fine_tune", "head", "all", "scratch", "places"] | None = Field(
         None,
-        description="Phases by the size of the data: fine_tune (head, then the blocks too), head, or all (everything at once). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
+        description="Phases by the size of the data: fine_tune (head, then the blocks too), head, all (everything at once, gently), scratch (everything from random weights), or places (neck and head, then everything). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
     )
     phases: list[Phase] | None = Field(None, min_length=1, description="What is trained, in order. None: by recipe.")
     batch: Count | Literal["auto"] = Field(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkeras import config, tasks
-from tlkeras.data import pictures, scan, sources, splits, text_sources
+from tlkeras.data import pictures, scan, sound_sources, sources, splits, text_sources
 from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
 
@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Held:
-    """Samples with everything known about them, one entry each: id, input (the path of a picture, or a tuple of
+    """Samples with everything known about them, one entry each: id, input (the path of a picture or sound, or a tuple of
     texts), label as written, split, hash of the bytes and the fingerprint that reading a file compares. `targets`
     and `answer` are the task's; `jpeg` and `images` as in pictures.Table."""
 
@@ -43,13 +43,16 @@ class Held:
         return np.array([i for i, s in enumerate(self.splits) if s == split], int)
 
     def table(self, rows, targets=None, weights=None, reader=None):
-        """The samples at `rows` as a pipeline reads them, texts by a texts.Reader. `targets` and `weights` are for all
+        """The samples at `rows` as a pipeline reads them, texts and sounds by a Reader. `targets` and `weights` are for all
         samples; None: those as written, and 1 each."""
         targets = self.targets if targets is None else targets
         weights = np.ones(len(self.ids), np.float32) if weights is None else weights
         if reader is not None:
             chosen = targets[rows] if isinstance(targets, np.ndarray) else [targets[i] for i in rows]
-            return reader.table([self.inputs[i] for i in rows], chosen, weights[rows])
+            inputs = [self.inputs[i] for i in rows]
+            if isinstance(self.inputs[0], tuple):
+                return reader.table(inputs, chosen, weights[rows])
+            return reader.table(inputs, chosen, weights[rows], self.fingerprints[rows], [self.hashes[i] for i in rows])
         if not isinstance(targets, np.ndarray):  # boxes and masks as they are judged, not as they are learnt from
             targets = np.zeros((len(targets), 1), np.float32)
         whole = pictures.Table(self.inputs, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
@@ -103,9 +106,10 @@ def collect(
     places: str | None = None,
 ) -> Held:
     """`prepare` without a run to write into. `every_class` False allows classes without a sample; `texts` says what a
-    task on text reads, `places` what a task on places in images does."""
+    task on text or sound reads, `places` what a task on places in images does."""
     samples = sources.read(section, offline, texts, places)
-    look = _look_at_files if texts is None else _look_at_texts
+    kind = "image" if texts is None else texts.kind
+    look = {"image": _look_at_files, "text": _look_at_texts, "audio": _look_at_sounds}[kind]
     looked = look(samples, section, progress, pixels)
     report = _report(samples, looked)
     if run is not None:
@@ -118,7 +122,7 @@ def collect(
     for note in samples.notes:
         progress.line(f"note      {note}")
     if report["skipped"]:
-        _skip(samples, report["skipped"], section, progress, "files" if texts is None else "texts")
+        _skip(samples, report["skipped"], section, progress, "texts" if kind == "text" else "files")
     samples = samples.keep([bad is None for bad in looked.bad])
     looked = looked.keep([i for i, bad in enumerate(looked.bad) if bad is None])
     if not len(samples):
@@ -130,7 +134,7 @@ def collect(
     )
     strata = task.strata(targets, answer)
     hashes = looked.hashes
-    if texts is None:
+    if kind != "text":
         # Paths of masks differ where the masks do not: only their splits are held against each other.
         said = [None] * len(samples) if places == "masks" else samples.labels
         scan.refuse_contradictions(samples.ids, hashes, said, samples.splits)
@@ -145,7 +149,7 @@ def collect(
         section.test,
         section.seed,
     )
-    notes = [] if texts else scan.near_duplicates(samples.ids, looked.phashes, hashes, split)
+    notes = [] if kind != "image" else scan.near_duplicates(samples.ids, looked.phashes, hashes, split)
     if notes:
         progress.line(listed("warning   nearly the same picture in two splits", notes, 5))
     if every_class and isinstance(targets, np.ndarray) and "train" in split and answer.get("classes"):
@@ -217,6 +221,12 @@ def _look_at_texts(samples, section, progress, pixels) -> _Looked:
     bad = [text_sources.fault(t) for t in samples.inputs]
     hashes = [text_sources.content(t) for t in samples.inputs]
     return _Looked(bad, hashes, np.zeros(n, np.int64), [None] * n, {})
+
+
+def _look_at_sounds(samples, section, progress, pixels) -> _Looked:
+    found = sound_sources.look(samples.inputs, progress)
+    bad, hashes, prints = (list(x) for x in zip(*found, strict=True)) if found else ([], [], [])
+    return _Looked(bad, hashes, np.array(prints, np.int64), [None] * len(found), {})
 
 
 def _report(samples, looked: _Looked) -> dict:

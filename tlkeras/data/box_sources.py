@@ -59,6 +59,15 @@ def _no_images(data: Data, format: str) -> None:
         raise DataError(f"data.images: {format} says by its layout where the pictures are; leave data.images out.")
 
 
+def kind(path: Path) -> str | None:
+    """'boxes' or 'masks' where a folder or file looks like annotated pictures; of a folder with both, boxes."""
+    if path.is_dir():
+        if yolo.folders(path) or voc.files(path) or any(map(coco.is_coco, path.glob("*.json"))):
+            return "boxes"
+        return "masks" if mask_files.pairs(path) else None
+    return "boxes" if path.suffix.lower() == ".json" and coco.is_coco(path) else None
+
+
 def _boxes(path: Path, data: Data) -> Samples:
     found = found_boxes(path, data)
     return annotated.samples(found, data, functools.partial(annotated.boxes, classes=found.classes))

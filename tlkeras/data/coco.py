@@ -55,6 +55,15 @@ def files(root: Path) -> tuple[list[tuple[str | None, Path]], int]:
     return [(s, by_split[s][0]) for s in ("train", "val", "test") if s in by_split], len(found) - len(by_split)
 
 
+def is_coco(path: Path) -> bool:
+    """Whether a JSON file has the three lists of COCO's; what cannot be read has not."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(key in found for key in KEYS)
+
+
 def _split_of(path: Path) -> str | None:
     words = [w for w in re.split(r"[^a-z]+", path.stem.lower()) if w in SPLIT_FOLDERS]
     return SPLIT_FOLDERS.get(words[0] if words else path.parent.name.lower())

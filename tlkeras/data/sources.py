@@ -14,24 +14,28 @@ from tlkeras.data.samples import SPLIT_FOLDERS, Samples, cache_folder
 from tlkeras.errors import DataError, listed, nearest
 from tlkeras.tasks import Wanted
 
-__all__ = ["SPLIT_FOLDERS", "Samples", "cache_folder", "read"]
+__all__ = ["SPLIT_FOLDERS", "Samples", "cache_folder", "read", "table"]
 
 
 def read(data: Data, offline: bool = False, texts: Wanted | None = None, places: str | None = None) -> Samples:
-    """Lists the samples of a data section; no image is opened yet. `texts` says what a task on text reads, `places`
+    """Lists the samples of a data section; no file is opened yet. `texts` says what a task on text or sound reads, `places`
     ('boxes' or 'masks') what one on places in images does.
 
     Raises:
         DataError: when nothing is there, or a table is not what the config says.
         MachineError: when a dataset would have to be downloaded with `offline`.
     """
+    if texts is not None and texts.kind == "audio":
+        from tlkeras.data import sound_sources
+
+        return sound_sources.read(data, texts, offline)
     if texts is not None:
         return text_sources.read(data, texts, offline)
     if places is not None:
         return box_sources.read(data, places)
     path = Path(data.path or "")
     if data.path and not path.is_dir() and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        return _table(path, data)
+        return table(path, data, data.image, data.label or "label")
     # Passed over in silence, a group would sit on both sides of a split.
     if ignored := [name for name in ("group", "split") if getattr(data, name)] + ["label"] * isinstance(
         data.label, list
@@ -99,33 +103,39 @@ def _folder(root: Path, follow_symlinks: bool) -> Samples:
     return Samples(root, ids, paths, labels, given, [None] * len(ids), ignored)
 
 
-def _table(path: Path, data: Data) -> Samples:
+def table(path: Path, data: Data, column: str, label: str | list[str], below: str = "") -> Samples:
+    """The samples of a table whose `column` names files, relative to the folder `below` beside it.
+
+    Raises:
+        DataError: with every row that cannot be used.
+    """
     rows, lines = tables.columns(path)
     names, word = list(rows), "row" if path.suffix.lower() == ".parquet" else "line"
-    targets = [data.label or "label"] if not isinstance(data.label, list) else data.label
-    wanted = [data.image, *targets, *filter(None, (data.group, data.split))]
+    targets = label if isinstance(label, list) else [label]
+    wanted = [column, *targets, *filter(None, (data.group, data.split))]
     if missing := [c for c in wanted if c not in names]:
         hint = " Columns are separated by commas in a .csv, by tabs in a .tsv." if len(names) == 1 else ""
         raise DataError(
-            f"{path}: the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], names)} It has: {', '.join(names)}.{hint} Name columns with data.image and data.label."
+            f"{path}: the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], names)} It has: {', '.join(names)}.{hint} Name columns with data.{'image' if column == data.image else 'audio'} and data.label."
         )
-    files = rows[data.image]
+    files = rows[column]
     if not files:
         raise DataError(f"{path}: the table has a header and no rows.")
     for name in wanted:
         allowed = (str, list) if name in targets else str
         if odd := next((cell for cell in rows[name] if not isinstance(cell, allowed)), None):
             raise DataError(
-                f"{path}: the column {name!r} must hold texts or numbers; it holds {'lists' if isinstance(odd, list) else 'records'}. Images are read from files of their own."
+                f"{path}: the column {name!r} must hold texts or numbers; it holds {'lists' if isinstance(odd, list) else 'records'}. Pictures and sounds are read from files of their own."
             )
     # Strings, not Paths: three seconds less for 100,000 rows.
-    root, base = os.path.realpath(path.parent), str(path.parent) if path.parent != Path() else ""
-    inside = tuple(os.path.join(folder, "") for folder in {root, os.path.abspath(path.parent)})
+    folder = path.parent / below
+    root, base = os.path.realpath(folder), str(folder) if folder != Path() else ""
+    inside = tuple(os.path.join(f, "") for f in {root, os.path.abspath(folder)})
     bad, paths = [], []
     for line, cell in zip(lines, files, strict=True):
         full = os.path.normpath(os.path.join(root, cell))
         if not cell:
-            bad.append(f"{word} {line}: the cell {data.image!r} is empty")
+            bad.append(f"{word} {line}: the cell {column!r} is empty")
         elif not data.follow_symlinks and not full.startswith(inside):
             bad.append(f"{word} {line}: {cell} lies outside the folder of the table")
         elif not os.path.lexists(full):
@@ -137,7 +147,7 @@ def _table(path: Path, data: Data) -> Samples:
         bad += odd
     if bad:
         raise DataError(listed(f"{path}: {len(bad)} of {len(files)} rows cannot be used", bad))
-    labels = tables.labels(rows, data.label)
+    labels = tables.labels(rows, label)
     groups = tables.groups(rows, data.group, len(files))
     ids = list(files)
     if len(set(ids)) < len(ids):

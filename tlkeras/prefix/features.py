@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -205,8 +205,10 @@ def _impossible(cfg: Config, cut: Cut) -> str | None:
         return "mixup and cutmix mix pixels of several samples"
     if cfg.augment.active and tasks.annotations(cfg.task_name):
         return f"augmentation moves the {tasks.annotations(cfg.task_name)} with the pixels"
+    if any(shape[0] is None for shape, _ in cut.specs) and tasks.kind(cfg.task_name) == "audio":
+        return "sounds are as long as they are"
     if cfg.augment.active and cfg.prefix.views == "live":
-        return "augmentation makes new pixels every epoch (prefix.views: 8 would keep 8 views of each sample)"
+        return "augmentation makes new samples every epoch (prefix.views: 8 would keep 8 views of each sample)"
     return None
 
 
@@ -242,7 +244,7 @@ def _store(job: Job, cut: Cut) -> Store:
     facts = {
         "backbone": job.network.backbone["name"],
         "prefix": cut.digest(),
-        "input": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(job.network.input).items()},
+        "input": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(job.network.input).items()},
         "length": job.length,
         "augment": cfg.augment.model_dump() if views else None,
         "seed": cfg.train.seed if views else None,
@@ -281,7 +283,8 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
         if job.length:
             stream = streams.open_stream(model, batch=texts.rows_at_a_time(len(missing)))
         else:
-            stream = streams.open_stream(model, "float32" if _views(job.cfg) else "uint8")
+            bytes_ = job.network.kind == "image" and not _views(job.cfg)
+            stream = streams.open_stream(model, "uint8" if bytes_ else "float32")
         kept: list[tuple] = []
         done, measured, began, waited = 0, 0, time.monotonic(), 0.0
         progress.start()

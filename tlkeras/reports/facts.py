@@ -58,8 +58,8 @@ class Facts:
 
     @property
     def things(self) -> str:
-        """What the samples are: 'images' or 'texts'."""
-        return f"{tasks.kind(self.config.task_name)}s"
+        """What the samples are: 'images', 'texts' or 'sounds'."""
+        return {"image": "images", "text": "texts", "audio": "sounds"}[tasks.kind(self.config.task_name)]
 
     def samples(self, split: str | None = None) -> str:
         """The samples of a split in words; None: of the split to speak of."""

@@ -11,12 +11,33 @@ from tlkeras.reports.page import Html, figure, file, join, name, names, percent,
 def pictured(facts: Facts) -> Html | None:
     if not facts.predictions:
         return None
+    if "worst" in facts.result:
+        return _misheard(facts)
     album = pictures.Album(facts.files(), facts.texts())
     if kind := KINDS.get(facts.config.task_name):
         return kind.pictured(facts.predictions, facts.answer, facts.result, album)
     if "scores" in facts.predictions:
         return _pictured_classes(facts, album)
     return _pictured_values(facts, album) if "values" in facts.answer else None
+
+
+def _misheard(facts: Facts) -> Html:
+    """Transcripts with most errors a word: what was said above what was understood."""
+    if not facts.result["worst"]:
+        return tag("p", "Every transcript is right.")
+    parts = [
+        tag(
+            "p",
+            "What was said, and below it what was understood; words that differ are in capitals, stars stand for words that the other has.",
+        )
+    ]
+    for one in facts.result["worst"]:
+        said, understood = one["alignment"]
+        parts += [
+            tag("p", file(one["id"]), f": {percent(one['wer'], 0)} of its words"),
+            tag("pre", f"{said}\n{understood}"),
+        ]
+    return join(*parts)
 
 
 def _pictured_classes(facts: Facts, album) -> Html:

@@ -45,6 +45,7 @@ def _facts(name: str, model: Model) -> dict[str, Any]:
         "name": name,
         "version": str(version.number),
         "image": _takes_image(signature),
+        "sound": "audio" in next(iter(signature.inputs), ""),
         "body": json.dumps(body if chosen == DEFAULT_SIGNATURE else {"signature_name": chosen, **body}),
         "signatures": {
             key: {
@@ -58,7 +59,7 @@ def _facts(name: str, model: Model) -> dict[str, Any]:
 
 
 def _takes_image(signature: Signature) -> bool:
-    """One string input that is called image or bytes; a text input is one string too, and called neither."""
+    """One string input that is called image or bytes, a file; a text input is one string too, and called neither."""
     names = list(signature.inputs)
     if len(names) != 1 or signature.inputs[names[0]].dtype != "DT_STRING":
         return False
@@ -101,7 +102,7 @@ HTML = """<!doctype html>
 <label id="which" hidden>Model <select id="models"></select></label></header>
 <section id="images" hidden>
 <label id="drop"><input type="file" id="file" accept="image/*"><img id="preview" alt="" hidden>
-<span id="hint"><b>Drop an image here</b>, paste one, or <u>choose a file</u></span></label>
+<span id="hint"><b>Drop <span id="what">an image</span> here</b>, paste one, or <u>choose a file</u></span></label>
 </section>
 <section id="texts" hidden>
 <label for="body">Request</label><textarea id="body" rows="6" spellcheck="false"></textarea>
@@ -177,6 +178,7 @@ function show(chosen) {
   model = chosen; ++asked;
   $('name').textContent = model.name; $('version').textContent = 'version ' + model.version;
   $('images').hidden = !model.image; $('texts').hidden = model.image;
+  $('what').textContent = model.sound ? 'a WAV file' : 'an image'; $('file').accept = model.sound ? 'audio/*' : 'image/*';
   $('preview').hidden = true; $('hint').hidden = false; $('file').value = '';
   $('body').value = model.body; $('answer').replaceChildren();
   about();
@@ -202,7 +204,7 @@ function about() {
   }
   const where = location.origin + endpoint();
   parts.push(make('h2', 'From a program'), make('pre', model.image
-    ? "(printf '{\"instances\":[{\"b64\":\"'; base64 photo.jpg | tr -d '\\n'; printf '\"}]}') |\n  curl -d @- " + where
+    ? "(printf '{\"instances\":[{\"b64\":\"'; base64 " + (model.sound ? 'sound.wav' : 'photo.jpg') + " | tr -d '\\n'; printf '\"}]}') |\n  curl -d @- " + where
     : "curl -d '" + model.body + "' " + where));
   for (const block of parts) if (block.tagName === 'PRE') block.tabIndex = 0;
   $('about').replaceChildren(...parts);

@@ -25,7 +25,7 @@ NEW                               the blocks that begin at random
 columns, decode, serving          take the sizes of the pictures, (height, width): in their targets, as `size`, as `sizes` (B, 2)
 apart(got, expected)              -> (how far two sets of outputs are apart, how much of that rounding explains)
 
-A task on images and the same on texts share a module. Tasks on texts may offer more:
+A task on images and the same on texts or sounds share a module. Tasks on texts and sounds may offer more:
 
 encode(samples, targets, reader)  -> (inputs, targets, owners, spans), see data.texts: rows other than one a sample
 token_head(states, inputs, base, answer, options)   instead of `head`: from the states of the tokens (B, length, c);
@@ -49,15 +49,17 @@ from tlkeras.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a task on text reads: the usual names of its text columns, whether each sample needs a label, and whether
-    two texts do as well as one."""
+    """What a task on text or sound reads: the usual names of its text columns, whether each sample needs a label, and
+    whether two texts do as well as one. `whole`: the label is written out along the sound, which is not to be cut."""
 
     texts: tuple[str, ...]
     labelled: bool = True
     pairs: bool = False
+    kind: str = "text"
+    whole: bool = False
 
 
-# Name: kind of input, module, and of text the columns that are read.
+# Name: kind of input, module, and of text and sound what is read.
 TASKS = {
     "image-classification": ("image", "classification", None),
     "image-regression": ("image", "regression", None),
@@ -70,6 +72,9 @@ TASKS = {
     "seq2seq": ("text", "seq2seq", Wanted(("text",))),
     "sentence-embedding": ("text", "sentence_embedding", Wanted(("text", "pair"), labelled=False)),
     "masked-lm": ("text", "masked_lm", Wanted(("text",), labelled=False)),
+    "audio-classification": ("audio", "classification", Wanted((), kind="audio")),
+    "audio-regression": ("audio", "regression", Wanted((), kind="audio")),
+    "speech-recognition": ("audio", "speech_recognition", Wanted((), kind="audio", whole=True)),
     "causal-lm": ("text", "causal_lm", Wanted(("text",), labelled=False)),
 }
 
@@ -86,12 +91,18 @@ def get(name: str):
 
 
 def kind(name: str) -> str:
-    """The kind of input of a task: 'image' or 'text'."""
+    """The kind of input of a task: 'image', 'text' or 'audio'."""
     return TASKS[name][0]
 
 
+def backbones(name: str) -> tuple[str, ...]:
+    """The kinds of backbones that suit a task: one for images can look at the spectrogram of a sound."""
+    found = wanted(name)
+    return ("audio", "image") if found and found.kind == "audio" and not found.whole else (kind(name),)
+
+
 def wanted(name: str) -> Wanted | None:
-    """What a task on text reads; None for images."""
+    """What a task on text or sound reads; None for images."""
     return TASKS[name][2]
 
 

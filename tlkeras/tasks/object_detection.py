@@ -13,6 +13,7 @@ from tlkeras.errors import DataError, nearest
 OUTPUT = "detections"
 ANNOTATIONS = "boxes"
 NEW = ("neck", "head")
+RECIPE = "places"
 
 
 class Options(Section):

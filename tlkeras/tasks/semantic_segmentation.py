@@ -14,6 +14,7 @@ from tlkeras.errors import DataError
 OUTPUT = "mask"
 ANNOTATIONS = "masks"
 NEW = ("neck", "head")
+RECIPE = "places"
 
 
 class Options(Section):

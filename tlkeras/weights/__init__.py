@@ -159,7 +159,7 @@ def _locate(backbone: Backbone, weights: str) -> str:
     """A path or handle for what is no key of the catalogue."""
     if presets.is_handle(weights):
         return weights
-    if (path := Path(weights).expanduser()).exists():
+    if (path := Path(weights).expanduser()).exists() or files.is_checkpoint(path):
         return str(path.absolute())
     if "/" not in weights and _takes_presets(backbone) and (handle := presets.builtin(weights)):
         return handle
@@ -176,6 +176,10 @@ def _from_file(backbone: Backbone, path: Path, size):
         shapes = files.check_keras(path)
         model = backbone.build(size, None)
         _load_keras(model, path, shapes)
+        return model
+    if files.is_checkpoint(path) and hasattr(_module(backbone), "checkpoint"):
+        model, found = backbone.build(size, None), _module(backbone).checkpoint(files.read_checkpoint(path))
+        assign(model, found, {v.path: (v.path, None) for v in model.weights})
         return model
     if path.suffix not in (".safetensors", *TORCH):
         raise ModelError(
@@ -216,6 +220,9 @@ def _load_keras(model, path: Path, shapes: dict[str, tuple]):
 
 
 def _from_directory(backbone: Backbone, folder: Path, source: Source, size):
+    if backbone.kind == "audio":
+        with files.refused(folder, OSError, KeyError, ValueError):
+            return _module(backbone).load(backbone, folder)
     presets.check(folder, backbone.kind)
     if source.sha256 and not source.where.startswith("pypi:"):
         files.verify(next(folder / name for name in presets.WEIGHTS if (folder / name).is_file()), source.sha256)
@@ -231,6 +238,8 @@ def _needs_presets(backbone: Backbone, where: str):
 
 
 def _takes_presets(backbone: Backbone) -> bool:
+    if backbone.kind == "audio":
+        return hasattr(_module(backbone), "load")
     return backbone.pixels is None or any(presets.is_handle(source.where) for source in backbone.sources.values())
 
 

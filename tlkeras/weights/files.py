@@ -168,6 +168,24 @@ def read_safetensors(path: Path) -> dict:
     return arrays
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is the beginning of the names of a TensorFlow 1 checkpoint: PATH.index and PATH.data-..."""
+    return Path(f"{path}.index").is_file()
+
+
+def read_checkpoint(path: Path) -> dict:
+    """{name: array} of a TensorFlow 1 checkpoint.
+
+    Raises:
+        ModelError: when it is damaged.
+    """
+    import tensorflow as tf
+
+    with refused(path, tf.errors.OpError, ValueError, RuntimeError):
+        reader = tf.train.load_checkpoint(str(path))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
 def _header(path: Path) -> tuple[list, int]:
     """The tensors of a safetensors header, as (name, (begin, end), dtype, shape), and where the data start."""
     with path.open("rb") as file:

@@ -48,7 +48,7 @@ def prepared(folder: Path, into: Path) -> None:
         text = _text(config)
         tensors: dict = {}
         if not (faults := _config_faults(text, config)):
-            tensors, faults = _named(text, config, _read(folder))
+            tensors, faults = _named(text, config, read_tensors(folder))
         rows = None if faults else len(next(iter(tensors.values())))
         contents, more = vocabularies.read(text.vocabulary, text.special, folder, rows)
         if faults + more:
@@ -136,7 +136,12 @@ def _text(config: dict) -> Text:
     return TEXT[kind]
 
 
-def _read(folder: Path) -> dict:
+def read_tensors(folder: Path) -> dict:
+    """{name: array} of the weight files of a directory.
+
+    Raises:
+        ModelError: when there are none, or they are damaged.
+    """
     for name, read in READERS.items():
         index = f"{name}.index.json"
         if (folder / name).is_file() or (folder / index).is_file():

@@ -1,0 +1,465 @@
+"""wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477), and HuBERT (Hsu et al. 2021, arXiv:2106.07447), whose network is the same.
+
+Samples at 16 kHz, each sound to zero mean and unit variance, through seven convolutions (a frame every 20 ms) and a
+transformer whose positions come from a grouped convolution. The layout of weights is that of Hugging Face transformers.
+
+What a sound gives does not depend on what it is padded with: frames behind it are masked everywhere, also where
+transformers, for checkpoints whose first convolution is normalised over time, lets padding in.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tlkeras.backbones import Backbone, Sound, Source
+from tlkeras.errors import ModelError, listed
+
+RATE, STEP = 16000, 320
+KINDS = {"wav2vec2": "wav2vec2", "hubert": "hubert"}  # model_type: beginning of the names of its weights
+# Heads, and what pretraining leaves behind.
+DROPPED = (
+    "lm_head.",
+    "projector.",
+    "classifier.",
+    "quantizer.",
+    "project_q.",
+    "project_hid.",
+    "layer_weights",
+    "masked_spec_embed",
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a network. `layered`: layer normalisation behind every convolution, which then have biases, else
+    group normalisation behind the first; `stable`: normalisation before attention and feed-forward, else behind."""
+
+    hidden: int = 768
+    depth: int = 12
+    heads: int = 12
+    inner: int = 3072
+    layered: bool = False
+    stable: bool = False
+    bias: bool = False
+    channels: tuple[int, ...] = (512,) * 7
+    kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    reach: int = 128  # frames of the convolution that gives positions
+    groups: int = 16
+    epsilon: float = 1e-5
+    normed: bool = True  # layer normalisation before the projection
+
+
+LARGE = {"hidden": 1024, "depth": 24, "heads": 16, "inner": 4096}
+ROBUST = {**LARGE, "layered": True, "stable": True, "bias": True}
+# Name: sizes, where the weights are, parameters, what it is.
+KNOWN = {
+    "wav2vec2_base": (Sizes(), "hf://facebook/wav2vec2-base", 94_370_816, "960 hours of English, without transcripts."),
+    "wav2vec2_large": (
+        Sizes(**LARGE),
+        "hf://facebook/wav2vec2-large",
+        315_437_696,
+        "960 hours of English, without transcripts.",
+    ),
+    "wav2vec2_xlsr_53": (
+        Sizes(**ROBUST),
+        "hf://facebook/wav2vec2-large-xlsr-53",
+        315_437_696,
+        "56,000 hours of 53 languages, without transcripts.",
+    ),
+    "hubert_base": (
+        Sizes(),
+        "hf://facebook/hubert-base-ls960",
+        94_370_816,
+        "960 hours of English, without transcripts.",
+    ),
+}
+
+
+def entries() -> tuple[Backbone, ...]:
+    return tuple(
+        entry(name, sizes, Source(where, "Apache-2.0"), parameters, f"Learnt from {about}")
+        for name, (sizes, where, parameters, about) in KNOWN.items()
+    )
+
+
+def entry(
+    name: str,
+    sizes: Sizes,
+    source: Source | None,
+    parameters: int | None = None,
+    description: str = "",
+    key="pretrained",
+) -> Backbone:
+    """The catalogue entry of a network of these sizes."""
+    return Backbone(
+        name=name,
+        family="wav2vec2",
+        build=partial(build, sizes),
+        blocks=(
+            ("features", "conv6_gelu"),
+            ("positions", "positions_norm" if not sizes.stable else "positions_add"),
+            *((f"encoder{i + 1}", f"encoder{i + 1}_out") for i in range(sizes.depth - 1)),
+            ("top", ""),
+        ),
+        pixels=None,
+        kind="audio",
+        sound=Sound(RATE, RATE * 20, step=math.prod(sizes.strides)),
+        frames=partial(frames, sizes),
+        sources={key: source} if source else {},
+        parameters=parameters,
+        sizes=asdict(sizes),
+        description=description,
+    )
+
+
+def recorded(name: str, sizes: dict, weights: str | None, licence: str) -> Backbone:
+    """The entry of a run that was trained from a directory, which need not be there any more."""
+    made = Sizes(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})
+    return entry(name, made, Source("", licence) if weights else None, key=weights or "pretrained")
+
+
+def from_directory(folder: Path) -> Backbone | None:
+    """The entry of a Hugging Face directory of such a network; None where it holds another model.
+
+    Raises:
+        ModelError: when its config asks for what is not built here.
+    """
+    from tlkeras.weights import files
+
+    if not (folder / "config.json").is_file():
+        return None
+    config = files.read_config(folder / "config.json")
+    if config.get("model_type") not in KINDS:
+        return None
+    return entry(folder.name, sizes_of(config, folder), Source(str(folder), "unknown"), key="preset")
+
+
+def sizes_of(config: dict, folder) -> Sizes:
+    """The sizes that a transformers config names; what it leaves out is as transformers has it.
+
+    Raises:
+        ModelError: with everything that this network cannot be given.
+    """
+    usual = Sizes()
+    wanted = {
+        "hidden_act": ("gelu",), "feat_extract_activation": ("gelu",), "add_adapter": (False,), "adapter_attn_dim": (None,),
+        "feat_extract_norm": ("group", "layer"), "conv_pos_batch_norm": (False,), "quantization_config": (None,),
+    }  # fmt: skip
+    bad = [
+        f"{k} must be {' or '.join(map(str, w))}; it is {config[k]!r}"
+        for k, w in wanted.items()
+        if k in config and config[k] not in w
+    ]
+    try:
+        found = Sizes(
+            hidden=int(config.get("hidden_size", usual.hidden)),
+            depth=int(config.get("num_hidden_layers", usual.depth)),
+            heads=int(config.get("num_attention_heads", usual.heads)),
+            inner=int(config.get("intermediate_size", usual.inner)),
+            layered=config.get("feat_extract_norm", "group") == "layer",
+            stable=bool(config.get("do_stable_layer_norm", False)),
+            bias=bool(config.get("conv_bias", False)),
+            channels=tuple(map(int, config.get("conv_dim", usual.channels))),
+            kernels=tuple(map(int, config.get("conv_kernel", usual.kernels))),
+            strides=tuple(map(int, config.get("conv_stride", usual.strides))),
+            reach=int(config.get("num_conv_pos_embeddings", usual.reach)),
+            groups=int(config.get("num_conv_pos_embedding_groups", usual.groups)),
+            epsilon=float(config.get("layer_norm_eps", usual.epsilon)),
+            normed=bool(config.get("feat_proj_layer_norm", True)),
+        )
+    except (TypeError, ValueError) as e:
+        raise ModelError(f"{folder}/config.json: a size that is no number: {e}") from e
+    if not len(found.channels) == len(found.kernels) == len(found.strides) == 7:
+        bad.append("conv_dim, conv_kernel and conv_stride must name seven convolutions")
+    if not 0 < found.depth <= 200 or found.hidden % max(found.heads, 1) or found.hidden % max(found.groups, 1):
+        bad.append(
+            f"{found.depth} layers of {found.hidden} with {found.heads} heads and {found.groups} groups do not go together"
+        )
+    if bad:
+        raise ModelError(listed(f"{folder} asks for what is not built here", bad))
+    return found
+
+
+def frames(sizes: Sizes, count):
+    """Frames that the convolutions make of so many samples."""
+    for kernel, stride in zip(sizes.kernels, sizes.strides, strict=True):
+        count = (count - kernel) // stride + 1
+    return count
+
+
+def build(sizes: Sizes, size=None, weights=None):
+    """Samples float32 (B, n) and count int32 (B,) to features (B, f, hidden)."""
+    import keras
+    from keras import layers
+
+    made = _layers()
+    samples = keras.Input((None,), name="samples", dtype="float32")
+    count = keras.Input((), name="count", dtype="int32")
+    x = made["Evened"](name="evened")(samples, count)
+    for n, (c, k, s) in enumerate(zip(sizes.channels, sizes.kernels, sizes.strides, strict=True)):
+        x = layers.Conv1D(c, k, s, use_bias=sizes.bias, name=f"conv{n}")(x)
+        if sizes.layered:
+            x = layers.LayerNormalization(epsilon=1e-5, name=f"conv{n}_norm")(x)
+        elif n == 0:
+            x = made["TimeNorm"]([sizes.kernels[0], sizes.strides[0]], name="conv0_norm")(x, count)
+        x = layers.Activation("gelu", name=f"conv{n}_gelu")(x)
+    heard = made["Heard"]([list(sizes.kernels), list(sizes.strides)], name="heard")(x, count)
+    if sizes.normed:
+        x = layers.LayerNormalization(epsilon=sizes.epsilon, name="projection_norm")(x)
+    x = layers.Dense(sizes.hidden, name="projection")(x)
+    x = layers.Dropout(0.1, name="projection_dropout")(x)
+    x = made["Silenced"](name="silenced")(x, heard)
+    x = layers.Add(name="positions_add")([x, made["Positions"](sizes.reach, sizes.groups, name="positions")(x)])
+    if not sizes.stable:
+        x = layers.LayerNormalization(epsilon=sizes.epsilon, name="positions_norm")(x)
+    for n in range(1, sizes.depth + 1):
+        x = made["Encoder"](sizes.heads, sizes.inner, sizes.epsilon, sizes.stable, name=f"encoder{n}_out")(x, heard)
+    if sizes.stable:
+        x = layers.LayerNormalization(epsilon=sizes.epsilon, name="top_norm")(x)
+    return keras.Model({"samples": samples, "count": count}, x, name="wav2vec2")
+
+
+def load(backbone: Backbone, folder: Path):
+    """Builds `backbone` with the weights of a Hugging Face directory.
+
+    Raises:
+        ModelError: when the directory holds a network of other sizes, is damaged, or its weights do not fit.
+    """
+    from tlkeras import weights
+    from tlkeras.weights import files, transformers
+
+    config = files.read_config(folder / "config.json")
+    if (kind := config.get("model_type")) not in KINDS:
+        raise ModelError(f"{folder} must hold one of {', '.join(KINDS)}; its model_type is {kind!r}.")
+    sizes = sizes_of(config, folder)
+    if asdict(sizes) != backbone.sizes:
+        other = [f"{k}: {v}, not {backbone.sizes[k]}" for k, v in asdict(sizes).items() if v != backbone.sizes[k]]
+        raise ModelError(
+            listed(f"{folder} has other sizes than {backbone.name}", other)
+            + f"\n  Name the directory itself: backbone: {{name: {folder}}}"
+        )
+    model = backbone.build(None, None)
+    weights.assign(model, tensors(transformers.read_tensors(folder), KINDS[kind]), names(model))
+    return model
+
+
+def tensors(found: dict, prefix: str) -> dict:
+    """A transformers state dict with bare names, its heads left out and the weight norm of the positions multiplied out."""
+    out = {n.removeprefix(f"{prefix}."): t for n, t in found.items()}
+    out = {n: t for n, t in out.items() if not n.startswith(DROPPED)}
+    stem = "encoder.pos_conv_embed.conv."
+    # torch renamed both in 2.1: gain and direction.
+    for gain, direction in (
+        ("weight_g", "weight_v"),
+        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ):
+        if stem + gain in out and stem + direction in out:
+            g, v = (np.asarray(out.pop(stem + n), "float32") for n in (gain, direction))
+            out[f"{stem}weight"] = g * v / np.sqrt(np.square(v).sum((0, 1), keepdims=True))
+    return out
+
+
+def names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+    """{variable path: (name in the state dict, axes to transpose by or None)}."""
+    outside = {
+        "projection_norm": "feature_projection.layer_norm", "projection": "feature_projection.projection",
+        "positions": "encoder.pos_conv_embed.conv", "positions_norm": "encoder.layer_norm", "top_norm": "encoder.layer_norm",
+    }  # fmt: skip
+    inside = {
+        "query": "attention.q_proj", "key": "attention.k_proj", "value": "attention.v_proj", "attention_output": "attention.out_proj",
+        "attention_norm": "layer_norm", "intermediate": "feed_forward.intermediate_dense", "output": "feed_forward.output_dense", "norm": "final_layer_norm",
+    }  # fmt: skip
+    fields = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+    found = {}
+    for variable in model.weights:
+        layer, *middle, field = variable.path.split("/")
+        if layer.startswith("conv"):
+            n, norm = layer.removeprefix("conv").removesuffix("_norm"), layer.endswith("_norm")
+            name = f"feature_extractor.conv_layers.{n}.{'layer_norm' if norm else 'conv'}"
+        elif layer.startswith("encoder"):
+            name = f"encoder.layers.{int(layer.removeprefix('encoder').removesuffix('_out')) - 1}.{inside[middle[-1]]}"
+        else:
+            name = outside.get(layer, layer)
+        axes = None if field != "kernel" else (2, 1, 0) if len(variable.shape) == 3 else (1, 0)
+        found[variable.path] = (f"{name}.{fields.get(field, field)}", axes)
+    return found
+
+
+def _layers():
+    """{name: Keras layer class} of what this network has of its own."""
+    import keras
+    from keras import layers, ops
+
+    def first(x, count):
+        """1 for the first `count` (B,) places of x (B, n, ...), else 0: (B, n, 1) in the type of x."""
+        places = ops.expand_dims(ops.arange(ops.shape(x)[1], dtype="int32"), 0)
+        return ops.expand_dims(ops.cast(ops.less(places, ops.expand_dims(count, 1)), x.dtype), -1)
+
+    @keras.saving.register_keras_serializable("tlkeras")
+    class Evened(layers.Layer):
+        """Samples (B, n) as (B, n, 1) with zero mean and unit variance over each sound, zeros behind it."""
+
+        def __init__(self, **kwargs):
+            super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+
+        def call(self, samples, count):
+            x = ops.expand_dims(samples, -1)
+            mask = first(x, count)
+            n = ops.maximum(ops.sum(mask, 1, keepdims=True), 1)
+            x = (x - ops.sum(x * mask, 1, keepdims=True) / n) * mask
+            return x / ops.sqrt(ops.sum(ops.square(x), 1, keepdims=True) / n + 1e-7)
+
+        def compute_output_shape(self, samples_shape, count_shape):
+            return (*samples_shape, 1)
+
+    @keras.saving.register_keras_serializable("tlkeras")
+    class TimeNorm(layers.Layer):
+        """Each channel to zero mean and unit variance over the frames of its sound: group normalisation, a channel a group."""
+
+        def __init__(self, framing, **kwargs):
+            super().__init__(**kwargs)
+            self.framing = framing
+
+        def build(self, x_shape, count_shape):
+            self.gamma = self.add_weight(shape=(x_shape[-1],), initializer="ones", name="gamma")
+            self.beta = self.add_weight(shape=(x_shape[-1],), initializer="zeros", name="beta")
+
+        def call(self, x, count):
+            kernel, stride = self.framing
+            y = ops.cast(x, "float32")
+            mask = first(y, (count - kernel) // stride + 1)
+            n = ops.maximum(ops.sum(mask, 1, keepdims=True), 1)
+            mean = ops.sum(y * mask, 1, keepdims=True) / n
+            variance = ops.sum(ops.square(y - mean) * mask, 1, keepdims=True) / n
+            y = (y - mean) / ops.sqrt(variance + 1e-5)
+            return ops.cast(y, self.compute_dtype) * self.gamma + self.beta
+
+        def compute_output_shape(self, x_shape, count_shape):
+            return x_shape
+
+        def get_config(self):
+            return {**super().get_config(), "framing": self.framing}
+
+    @keras.saving.register_keras_serializable("tlkeras")
+    class Heard(layers.Layer):
+        """Which frames hold sound: (B, f, 1), 1 or 0."""
+
+        def __init__(self, framing, **kwargs):
+            super().__init__(**kwargs)
+            self.framing = framing
+
+        def call(self, x, count):
+            for kernel, stride in zip(*self.framing, strict=True):
+                count = (count - kernel) // stride + 1
+            return first(x, count)
+
+        def compute_output_shape(self, x_shape, count_shape):
+            return (*x_shape[:2], 1)
+
+        def get_config(self):
+            return {**super().get_config(), "framing": self.framing}
+
+    @keras.saving.register_keras_serializable("tlkeras")
+    class Silenced(layers.Layer):
+        """Zeros in the frames behind the sound."""
+
+        def call(self, x, heard):
+            return x * heard
+
+        def compute_output_shape(self, x_shape, heard_shape):
+            return x_shape
+
+    @keras.saving.register_keras_serializable("tlkeras")
+    class Positions(layers.Layer):
+        """GELU of a grouped convolution over time. As one convolution per group: TensorFlow 2.21 takes a hundred times as
+        long for the gradient of a grouped one on a CPU (34 s against 0.34 s for two sounds of five seconds)."""
+
+        def __init__(self, reach, groups, **kwargs):
+            super().__init__(**kwargs)
+            self.reach, self.groups = reach, groups
+
+        def build(self, shape):
+            width = shape[-1] // self.groups
+            self.kernel = self.add_weight(
+                shape=(self.reach, width, shape[-1]), initializer="glorot_uniform", name="kernel"
+            )
+            self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")
+
+        def call(self, x):
+            # The side behind has one frame less where the reach is even.
+            x = ops.pad(x, [[0, 0], [self.reach // 2, (self.reach - 1) // 2], [0, 0]])
+            parts = zip(ops.split(x, self.groups, -1), ops.split(self.kernel, self.groups, -1), strict=True)
+            found = ops.concatenate([ops.conv(part, kernel, 1, "valid") for part, kernel in parts], -1)
+            return ops.gelu(found + self.bias, approximate=False)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+        def get_config(self):
+            return {**super().get_config(), "reach": self.reach, "groups": self.groups}
+
+    @keras.saving.register_keras_serializable("tlkeras")
+    class Encoder(layers.Layer):
+        """A transformer layer over the frames that hold sound."""
+
+        def __init__(self, heads, inner, epsilon, stable, **kwargs):
+            super().__init__(**kwargs)
+            self.heads, self.inner, self.epsilon, self.stable = heads, inner, epsilon, stable
+
+        def build(self, x_shape, heard_shape):
+            shape, hidden = x_shape, x_shape[-1]
+            policy = self.dtype_policy
+            for name in ("query", "key", "value", "attention_output"):
+                setattr(self, name, layers.Dense(hidden, name=name, dtype=policy))
+            self.attention_norm = layers.LayerNormalization(epsilon=self.epsilon, name="attention_norm", dtype=policy)
+            self.intermediate = layers.Dense(self.inner, name="intermediate", dtype=policy)
+            self.leave = layers.Dropout(0.1, name="dropout", dtype=policy)
+            self.out = layers.Dense(hidden, name="output", dtype=policy)
+            self.norm = layers.LayerNormalization(epsilon=self.epsilon, name="norm", dtype=policy)
+            for layer in (
+                self.query,
+                self.key,
+                self.value,
+                self.attention_output,
+                self.attention_norm,
+                self.intermediate,
+                self.norm,
+            ):
+                layer.build(shape)
+            self.out.build((*shape[:-1], self.inner))
+
+        def call(self, x, heard, training=None):
+            y = self.attention_norm(x) if self.stable else x
+            x = x + self.leave(self.attend(y, heard), training=training)
+            x = x if self.stable else self.attention_norm(x)
+            y = self.norm(x) if self.stable else x
+            y = self.out(ops.gelu(self.intermediate(y), approximate=False))
+            x = x + self.leave(y, training=training)
+            return x if self.stable else self.norm(x)
+
+        def attend(self, x, heard):
+            width = x.shape[-1] // self.heads
+            rows, length = ops.shape(x)[0], ops.shape(x)[1]
+
+            def split(y):
+                return ops.transpose(ops.reshape(y, (rows, length, self.heads, width)), (0, 2, 1, 3))
+
+            query, key, value = split(self.query(x) * width**-0.5), split(self.key(x)), split(self.value(x))
+            scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), "float32")
+            unheard = ops.transpose(1.0 - ops.cast(heard, "float32"), (0, 2, 1))  # (B, 1, f)
+            weights = ops.softmax(scores - 1e9 * ops.expand_dims(unheard, 1), -1)
+            found = ops.matmul(ops.cast(weights, value.dtype), value)
+            return self.attention_output(ops.reshape(ops.transpose(found, (0, 2, 1, 3)), (rows, length, x.shape[-1])))
+
+        def compute_output_shape(self, x_shape, heard_shape):
+            return x_shape
+
+        def get_config(self):
+            own = {k: getattr(self, k) for k in ("heads", "inner", "epsilon", "stable")}
+            return {**super().get_config(), **own}
+
+    return {c.__name__: c for c in (Evened, TimeNorm, Heard, Silenced, Positions, Encoder)}

@@ -1,0 +1,84 @@
+"""Networks that read sound: their input contract, and the graph from samples to what the backbone takes."""
+
+from dataclasses import replace
+
+from tlkeras.backbones import Backbone, Pixels, Sound, Spectrum, spectra
+from tlkeras.errors import ConfigError
+
+SPECTROGRAM_SECONDS = 4.0
+
+
+def contract(config, record: Backbone, pixels: Pixels | None) -> Sound:
+    """What the network of a config reads: the spectrogram as `pixels` of an image backbone, or samples.
+
+    Raises:
+        ConfigError: when the backbone cannot do what the config asks for.
+    """
+    asked, usual = config.backbone.sound, record.sound or Sound()
+    if pixels is None and asked.rate not in (None, usual.rate):
+        raise ConfigError(
+            f"backbone.sound.rate: {record.name} reads {usual.rate} samples a second; received {asked.rate}."
+        )
+    rate = asked.rate or usual.rate
+    step = max(1, round(asked.hop * rate)) if pixels else usual.step
+    seconds = asked.seconds or (SPECTROGRAM_SECONDS if pixels else usual.seconds)
+    length = max(1, round(seconds * rate / step)) * step
+    common = {"rate": rate, "length": length, "overlap": asked.overlap, "step": step, "trim": asked.trim}
+    if pixels is None:
+        return replace(usual, **common)
+    high = asked.high or rate / 2
+    if not asked.low < high <= rate / 2:
+        raise ConfigError(
+            f"backbone.sound: bands from {asked.low:g} to {high:g} Hz; at {rate} samples a second they must rise and end at {rate / 2:g} or below."
+        )
+    window = round(asked.window * rate)
+    if length < window:
+        raise ConfigError(f"backbone.sound.seconds: {seconds:g} is shorter than one frame of {asked.window:g}.")
+    return Sound(**common, fixed=True, spectrum=Spectrum(window, step, asked.mels, asked.low, high), pixels=pixels)
+
+
+def recorded(facts: dict) -> Sound:
+    """The contract from its fields as JSON."""
+    spectrum, pixels = facts["spectrum"], facts["pixels"]
+    if pixels:
+        pixels = Pixels(**{k: tuple(v) if isinstance(v, list) else v for k, v in pixels.items()})
+    return Sound(**{**facts, "spectrum": Spectrum(**spectrum) if spectrum else None, "pixels": pixels or None})
+
+
+def reader(sound: Sound, record: Backbone, task):
+    """How sound files become the rows of this network."""
+    from tlkeras.data import sounds
+
+    return sounds.Reader(sound, record.frames if hasattr(task, "frame_head") else None)
+
+
+def tensors(base, sound: Sound, record: Backbone):
+    """(inputs, {layer: tensor}) of the backbone on samples, as blocks.flatten gives them."""
+    import keras
+
+    from tlkeras import blocks
+    from tlkeras.data import images
+
+    if not sound.fixed:
+        inputs = {
+            "samples": keras.Input((None,), name="samples", dtype="float32"),
+            "count": keras.Input((), name="count", dtype="int32"),
+        }
+        return inputs, blocks.flatten(base, inputs, opened=record.opened)
+    inputs = keras.Input((sound.length,), name="samples", dtype="float32")
+    made = spectra.layers()
+    s = sound.spectrum
+    settings = {"rate": sound.rate, "window": s.window, "hop": s.hop, "mels": s.mels, "low": s.low, "high": s.high}
+    heard = made["LogMel"](settings, name="log_mel")(inputs)
+    seen = made["Picture"]({"size": list(sound.pixels.size)}, name="spectrogram")(heard)
+    return inputs, blocks.flatten(base, inputs, images.normalise(seen, sound.pixels), record.opened)
+
+
+def pooled(features, frames):
+    """The mean of features (B, f, c) over the first `frames` (B,) of each row."""
+    from keras import ops
+
+    places = ops.expand_dims(ops.arange(ops.shape(features)[1], dtype="int32"), 0)
+    mask = ops.cast(ops.less(places, ops.expand_dims(frames, 1)), features.dtype)
+    total = ops.sum(features * ops.expand_dims(mask, -1), axis=1)
+    return total / ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1)

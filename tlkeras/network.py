@@ -148,10 +148,14 @@ def _decoding(config, network: Network, record: Backbone, wanted: str | None, of
     """A segmenter with the decoder of its backbone's preset, where that is the same: SegFormer's."""
     if wanted is None or record.pixels or tasks.annotations(config.task_name) != "masks":
         return network
-    if tasks.options_of(config).decoder != "segformer" or (where := _preset(record, wanted)).startswith("run:"):
+    options, where = tasks.options_of(config), _preset(record, wanted)
+    if options.decoder != "segformer" or where.startswith("run:"):
         return network
     folder = keras_hub.directory(where, offline)
-    if not folder.is_dir() or not (arrays := keras_hub_places.decoder(folder, keras_hub.identify(folder)[1])):
+    if not folder.is_dir():  # a file of weights
+        return network
+    arrays = keras_hub_places.decoder(folder, keras_hub.identify(folder)[1], options.width)
+    if arrays is None:
         return network
     new = keras_hub_places.fill(network.model, arrays)
     return network if new is None else replace(network, backbone=network.backbone | {"new": new})

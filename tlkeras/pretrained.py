@@ -204,6 +204,8 @@ def _check_prompts(kind: str, points, boxes) -> None:
         for b in boxes
         if len(b) != 4 or b[0] >= b[2] or b[1] >= b[3]
     ]
+    if len(boxes) > 254:
+        wrong.append(f"{len(boxes)} boxes: a mask tells at most 254 things apart")
     if points and not boxes and all(tuple(p[2:]) == (0,) for p in points):
         wrong.append("all points say what is not part of the thing; one must lie on it")
     if wrong:

@@ -38,8 +38,9 @@ def encoder(folder: Path, kind: str, load_weights: bool, options: dict):
     return made
 
 
-def decoder(folder: Path, config: dict) -> dict[str, list] | None:
-    """The decoder of a SegFormer preset as {layer of decoders.build('segformer'): its arrays}; None for other presets.
+def decoder(folder: Path, config: dict, width: int) -> dict[str, list] | None:
+    """The decoder of a SegFormer preset as {layer of decoders.build('segformer', width): its arrays}; None for other
+    presets and widths.
 
     The classifier is among them where the preset is a whole segmenter, with task.json.
 
@@ -51,7 +52,7 @@ def decoder(folder: Path, config: dict) -> dict[str, list] | None:
 
     from tlkeras.weights import files, presets
 
-    if whole(config) != "SegFormerBackbone":
+    if whole(config) != "SegFormerBackbone" or config["config"].get("projection_filters") != 2 * width:
         return None
     presets.check_task(folder)
     with files.refused(folder, *presets.failures()):

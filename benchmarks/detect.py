@@ -42,7 +42,7 @@ import rivals
 
 TLKERAS, REFERENCE, WEIGHTS = "tlkeras", "reference", "weights"
 CLASSES, BATCH, BOXES, RATE, IOU, CANDIDATES, MOST = 80, 4, 8, 1e-4, 0.5, 1000, 100
-MOST_APART = 1e-3
+MOST_APART = 1000  # Millionths.
 YOLOX_IMPORTS = ("loguru", "cv2", "thop", "tabulate", "psutil")  # What its sources import before any network is built.
 TIMES = {
     "step_s": "a step",
@@ -206,8 +206,8 @@ def judge(network: str, got: dict) -> list[dict]:
             if theirs[0].get(key) is not None:
                 measured = measuring.ratio(theirs, ours, key)
                 found.append(measuring.judged(f"{title}, {what}: {package} / tlkeras", measured, least=1))
-    apart = max(row["apart"] for row in got["predict"][TLKERAS])
-    return [*found, measuring.judged(f"{title}: largest difference of outputs", apart, most=MOST_APART)]
+    apart = 1e6 * max(row["apart"] for row in got["predict"][TLKERAS])
+    return [*found, measuring.judged(f"{title}: millionths that outputs differ by", apart, most=MOST_APART)]
 
 
 # ---------------------------------------------------------------------- in the fresh process

@@ -65,15 +65,18 @@ def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch
         call = lambda *x: [y.numpy() for y in forward(*map(tf.constant, x))]  # noqa: E731
         return Stream(f"tensorflow {tf.__version__}", batch, 1, call)
     forward = _traced(model, dtype, finish, batch, constants=True)
-    graph, feeds, fetches = _graph(forward)
     floats = all(x.compute_dtype == "float32" for x in model.layers)
     # Sounds as long as they are: no noise of eight samples would tell whether OpenVINO agrees.
     floats = floats and not any("float" in x.dtype and None in x.shape[1:] for x in model.inputs)
     if importlib.util.find_spec("openvino") and floats:
+        # Only a session needs a graph of its own, which takes half a second for MiniLM.
+        traced = forward.graph, forward.inputs, forward.outputs
+        graph, feeds, fetches = _graph(forward) if forward.captured_inputs else traced
         with contextlib.suppress(RuntimeError):  # what OpenVINO raises for an operation that it does not know
             call = _openvino(graph, feeds, fetches)
             if _agree(call, model, finish, feeds):
                 return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
+    graph, feeds, fetches = _graph(forward)
     settings = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores(), use_per_session_threads=True
     )
@@ -107,8 +110,6 @@ def _graph(concrete):
     import tensorflow as tf
 
     captured = [x.numpy() for x in concrete.captured_inputs]
-    if not captured:
-        return concrete.graph, concrete.inputs, concrete.outputs
     own = concrete.inputs[: len(concrete.inputs) - len(captured)]
     graph = tf.Graph()
     with graph.as_default():

@@ -18,11 +18,26 @@ GOLDEN = Path(__file__).parent / "golden" / "sound.npz"
 MEL = {"rate": 16000, "window": 512, "hop": 160, "mels": 40, "low": 20.0, "high": 8000.0}
 
 # Sizes of small networks, as transformers' config names them.
-_SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "conv_dim": [16] * 7}
+_SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": [16] * 7,
+}
 _SMALL |= {"num_conv_pos_embedding_groups": 4}
 NETWORKS = {
     "base": ("Wav2Vec2", {**_SMALL, "num_conv_pos_embeddings": 16}),
-    "layered": ("Wav2Vec2", {**_SMALL, "num_conv_pos_embeddings": 15, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}),
+    "layered": (
+        "Wav2Vec2",
+        {
+            **_SMALL,
+            "num_conv_pos_embeddings": 15,
+            "feat_extract_norm": "layer",
+            "do_stable_layer_norm": True,
+            "conv_bias": True,
+        },
+    ),
     "hubert": ("Hubert", {**_SMALL, "num_conv_pos_embeddings": 16}),
 }
 
@@ -30,7 +45,10 @@ NETWORKS = {
 def sound(seconds: float = 0.5, rate: int = 16000, seed: int = 0) -> np.ndarray:
     """Tones that come and go over some noise, float32 in -1..1."""
     rng, t = np.random.default_rng(seed), np.arange(int(seconds * rate)) / rate
-    tones = sum(np.sin(2 * np.pi * f * t) * np.sin(np.pi * k * t / seconds) ** 2 for k, f in enumerate((220, 700, 1900, 3100), 1))
+    tones = sum(
+        np.sin(2 * np.pi * f * t) * np.sin(np.pi * k * t / seconds) ** 2
+        for k, f in enumerate((220, 700, 1900, 3100), 1)
+    )
     return (0.15 * tones + 0.01 * rng.normal(0, 1, len(t))).astype(np.float32)
 
 
@@ -48,7 +66,9 @@ def directory(name: str, folder: Path):
     """Saves a network of transformers with `weight` in it; returns it."""
     torch, transformers = oracle()
     kind, config = NETWORKS[name]
-    model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(layerdrop=0.0, **config)).eval()
+    model = getattr(transformers, f"{kind}Model")(
+        getattr(transformers, f"{kind}Config")(layerdrop=0.0, **config)
+    ).eval()
     state = {n: torch.tensor(weight(n, tuple(t.shape))) for n, t in model.state_dict().items()}
     model.load_state_dict(state)
     model.save_pretrained(folder)

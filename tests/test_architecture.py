@@ -19,7 +19,7 @@ FLOORS = [
     {"run", "config", "device", "steps", "fused"},
     {"blocks", "lora"},
     {"backbones", "weights"},
-    {"metrics", "text_metrics", "recipe", "tasks", "data", "checkpoints"},
+    {"metrics", "text_metrics", "transcripts", "ctc", "recipe", "tasks", "data", "checkpoints"},
     {"hearing"},
     {"configure", "network"},
     {"plans", "health"},

@@ -101,7 +101,9 @@ def test_the_old_names_of_the_weight_norm_are_read_too(tmp_path):
     found = transformers.read_tensors(folder)
     stem = "encoder.pos_conv_embed.conv."
     renamed = {
-        f"wav2vec2.{n}".replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v"): np.array(t)
+        f"wav2vec2.{n}".replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): np.array(t)
         for n, t in found.items()
     } | {"lm_head.weight": np.zeros((5, 32), "float32"), "quantizer.codevectors": np.zeros((1, 4), "float32")}
     new, old = wav2vec2.tensors(found, "wav2vec2"), wav2vec2.tensors(renamed, "wav2vec2")
@@ -115,7 +117,9 @@ def test_a_directory_of_other_sizes_or_kind_is_refused_with_what_differs(tmp_pat
         weights.load(backbones.get("wav2vec2_base"), str(folder), None)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "relu", "add_adapter": True}))
-    with pytest.raises(ModelError, match="hidden_act must be gelu.*\n.*add_adapter must be False|hidden_act(.|\n)*add_adapter"):
+    with pytest.raises(
+        ModelError, match="hidden_act must be gelu.*\n.*add_adapter must be False|hidden_act(.|\n)*add_adapter"
+    ):
         wav2vec2.from_directory(folder)
 
 
@@ -138,7 +142,13 @@ def test_a_checkpoint_of_deepspeech_computes_what_tensorflow_1_did(tmp_path):
 
     width, rng = 16, np.random.default_rng(0)
     cell = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell/"
-    shapes = {"layer_1": (494, width), "layer_2": (width, width), "layer_3": (width, width), "layer_5": (width, width), "layer_6": (width, 29)}
+    shapes = {
+        "layer_1": (494, width),
+        "layer_2": (width, width),
+        "layer_3": (width, width),
+        "layer_5": (width, width),
+        "layer_6": (width, 29),
+    }
     v = {f"{n}/weights": rng.normal(0, 1 / s[0] ** 0.5, s) for n, s in shapes.items()}
     v |= {f"{n}/bias": rng.normal(0, 0.3, s[1]) for n, s in shapes.items()}
     v |= {f"{cell}kernel": rng.normal(0, 0.3, (2 * width, 4 * width)), f"{cell}bias": rng.normal(0, 0.3, 4 * width)}

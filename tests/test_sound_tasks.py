@@ -69,7 +69,9 @@ def test_files_folders_and_hours_are_answered_and_bad_files_are_named(classified
     long = np.concatenate([tone(2500, 3.0, seed=k) for k in range(4)])
     waveforms.write_wav(tmp_path / "long.wav", long, RATE)
     (tmp_path / "text.wav").write_text("I am a text")
-    found = tlkeras.predict(classified.folder, [tmp_path / "long.wav", tmp_path / "text.wav", tones / "low"], quiet=True)
+    found = tlkeras.predict(
+        classified.folder, [tmp_path / "long.wav", tmp_path / "text.wav", tones / "low"], quiet=True
+    )
     assert found[0]["label"] == "high" and found[0]["seconds"] == 12.0
     assert "not the beginning of a sound file" in found[1]["error"]
     assert len(found) == 18 and [f["label"] for f in found[2:]].count("low") >= 14
@@ -118,7 +120,9 @@ def test_the_server_answers_to_base64_of_a_file(classified, exported, tones):
     body = {"instances": [{"b64": base64.b64encode(contents).decode()}]}
     answer = client.post("/v1/models/tones:predict", json=body).json()
     assert answer["predictions"][0]["label"] == "high"
-    refused = client.post("/v1/models/tones:predict", json={"instances": [{"b64": base64.b64encode(b"no sound").decode()}]})
+    refused = client.post(
+        "/v1/models/tones:predict", json={"instances": [{"b64": base64.b64encode(b"no sound").decode()}]}
+    )
     assert refused.status_code == 400 and "RIFF" in refused.json()["error"]
 
 
@@ -136,7 +140,10 @@ def spelled(tmp_path_factory):
     rng, lines = np.random.default_rng(1), ["audio,text,voice"]
     for n in range(72):
         letters = rng.choice(list(LETTERS), rng.integers(2, 5))
-        pieces = [np.concatenate([tone(LETTERS[x], 0.12, 16000, seed=9 * n + k), np.zeros(1200)]) for k, x in enumerate(letters)]
+        pieces = [
+            np.concatenate([tone(LETTERS[x], 0.12, 16000, seed=9 * n + k), np.zeros(1200)])
+            for k, x in enumerate(letters)
+        ]
         waveforms.write_wav(root / f"{n}.wav", np.concatenate(pieces), 16000)
         lines.append(f"{n}.wav,{' '.join(letters)},{n % 6}")
     (root / "table.csv").write_text("\n".join(lines) + "\n")
@@ -170,7 +177,12 @@ def test_words_come_with_their_times(heard, tmp_path):
     (answer,) = tlkeras.predict(heard.folder, [tmp_path / "ac.wav"], quiet=True)
     assert answer["text"] == "a c"
     first, second = answer["words"]
-    assert first["word"] == "a" and first["start"] <= 0.1 < second["start"] and first["end"] <= second["start"] + 0.02 and second["end"] <= 0.45
+    assert (
+        first["word"] == "a"
+        and first["start"] <= 0.1 < second["start"]
+        and first["end"] <= second["start"] + 0.02
+        and second["end"] <= 0.45
+    )
 
 
 def test_a_recording_longer_than_a_window_is_written_down_as_one(heard, tmp_path):

@@ -116,11 +116,20 @@ BAD = {
     "no samples": (lambda p: wav(p, b""), "holds no samples"),
     "one sample": (lambda p: wav(p, b"\1\0"), "1 sample, less than the 10 ms"),
     "cut off": (lambda p: wav(p, stored(SOUND, 16), length=2 * len(SOUND) + 9999), "cut off, or its header is wrong"),
-    "a text": (lambda p: p.write_text("hello, I am no sound at all"), "not the beginning of a sound file, but b'hello, I am '"),
+    "a text": (
+        lambda p: p.write_text("hello, I am no sound at all"),
+        "not the beginning of a sound file, but b'hello, I am '",
+    ),
     "empty": (lambda p: p.write_bytes(b""), "the file is empty"),
     "only a header": (lambda p: p.write_bytes(b"RIFF\0\0\0\0WAVE"), "without a format"),
-    "not a number": (lambda p: wav(p, np.array([0.1] * 500 + [np.nan] * 500, "f4").tobytes(), code=3, bits=32), "no number, at second 0.03"),
-    "integers as floats": (lambda p: wav(p, (SOUND * 32768).astype("f4").tobytes(), code=3, bits=32), "floats lie in -1..1"),
+    "not a number": (
+        lambda p: wav(p, np.array([0.1] * 500 + [np.nan] * 500, "f4").tobytes(), code=3, bits=32),
+        "no number, at second 0.03",
+    ),
+    "integers as floats": (
+        lambda p: wav(p, (SOUND * 32768).astype("f4").tobytes(), code=3, bits=32),
+        "floats lie in -1..1",
+    ),
     "12 bits": (lambda p: wav(p, stored(SOUND, 16), bits=12), "samples of 12 bits"),
     "no channel": (lambda p: wav(p, stored(SOUND, 16), channels=0), "in 0 channels"),
     "no rate": (lambda p: wav(p, stored(SOUND, 16), rate=0), "a rate of 0"),

@@ -151,5 +151,7 @@ def _said(answer: dict) -> str:
         shown = ", ".join(f"{v:g}" for v in answer["embedding"][:4])
         return f"[{shown}, ...] of {len(answer['embedding'])}"
     return (
-        (answer["text"] or "nothing is said") if "text" in answer and "values" not in answer else ", ".join(f"{v:g}" for v in answer["values"])
+        (answer["text"] or "nothing is said")
+        if "text" in answer and "values" not in answer
+        else ", ".join(f"{v:g}" for v in answer["values"])
     )

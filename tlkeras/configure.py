@@ -112,7 +112,9 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         listed = ", ".join(f"{printed(c)} {n}" for c, n in sorted(counts.items())[:12]) + (
             ", ..." if len(counts) > 12 else ""
         )
-        found = f"  # found: {len(samples)} {'sound' if kind == 'audio' else kind}s in {len(counts)} classes: {listed}\n"
+        found = (
+            f"  # found: {len(samples)} {'sound' if kind == 'audio' else kind}s in {len(counts)} classes: {listed}\n"
+        )
     text = TEMPLATE.format(
         backbone=record.name,
         kind=kind,

@@ -16,7 +16,9 @@ def contract(config, record: Backbone, pixels: Pixels | None) -> Sound:
     """
     asked, usual = config.backbone.sound, record.sound or Sound()
     if pixels is None and asked.rate not in (None, usual.rate):
-        raise ConfigError(f"backbone.sound.rate: {record.name} reads {usual.rate} samples a second; received {asked.rate}.")
+        raise ConfigError(
+            f"backbone.sound.rate: {record.name} reads {usual.rate} samples a second; received {asked.rate}."
+        )
     rate = asked.rate or usual.rate
     step = max(1, round(asked.hop * rate)) if pixels else usual.step
     seconds = asked.seconds or (SPECTROGRAM_SECONDS if pixels else usual.seconds)
@@ -26,7 +28,9 @@ def contract(config, record: Backbone, pixels: Pixels | None) -> Sound:
         return replace(usual, **common)
     high = asked.high or rate / 2
     if not asked.low < high <= rate / 2:
-        raise ConfigError(f"backbone.sound: bands from {asked.low:g} to {high:g} Hz; at {rate} samples a second they must rise and end at {rate / 2:g} or below.")
+        raise ConfigError(
+            f"backbone.sound: bands from {asked.low:g} to {high:g} Hz; at {rate} samples a second they must rise and end at {rate / 2:g} or below."
+        )
     window = round(asked.window * rate)
     if length < window:
         raise ConfigError(f"backbone.sound.seconds: {seconds:g} is shorter than one frame of {asked.window:g}.")

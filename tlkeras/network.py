@@ -13,7 +13,6 @@ from tlkeras.blocks import HEAD
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
 
-
 KINDS = {Pixels: "image", Tokens: "text", Sound: "audio"}
 
 

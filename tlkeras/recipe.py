@@ -38,7 +38,15 @@ def phases(recipe: str, samples: int, batch: int, blocks: int) -> list[Phase]:
 
     if recipe == "scratch":
         # The updates that 144 spoken digit strings took to be learnt by Deep Speech 2, and no fewer passes.
-        return [Phase(name="all", train=["all"], epochs=min(200, max(30, math.ceil(300 / per_epoch))), learning_rate=3e-3, clip_norm=1.0)]
+        return [
+            Phase(
+                name="all",
+                train=["all"],
+                epochs=min(200, max(30, math.ceil(300 / per_epoch))),
+                learning_rate=3e-3,
+                clip_norm=1.0,
+            )
+        ]
     if recipe == "all":
         # Nothing new is learnt from nothing: one rate for all, as low as pretraining ended.
         return [

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-WORDS = "zero one two three four five six seven eight nine".split()
-VOICES = "en-gb en-gb+f4 en-gb+m7 en-gb-scotland en-us en-us+f2 en-us+f5 en-us+m3".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+VOICES = ["en-gb", "en-gb+f4", "en-gb+m7", "en-gb-scotland", "en-us", "en-us+f2", "en-us+f5", "en-us+m3"]
 
 
 def main(count: int = 240) -> None:

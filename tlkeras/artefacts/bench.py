@@ -38,8 +38,7 @@ def bench(artefact, runs: int = 100, threads: int | None = None) -> dict:
         sample = (
             [_wav(contract["input"], rng)]
             if contract["input"]["kind"] == "audio"
-            else
-            [("a few words of text " * 6,) * len(columns)]
+            else [("a few words of text " * 6,) * len(columns)]
             if columns
             else [tf.io.encode_jpeg(rng.integers(0, 256, (480, 640, 3)).astype(np.uint8)).numpy()]
         )

@@ -196,7 +196,11 @@ class Proof:
             same = float(np.mean([a == b for a, b in zip(out["out_text"], said, strict=True)]))
         else:
             # 16 bits of a sound that had more move its scores a little.
-            same = float(np.isclose(out[f"out_{task.OUTPUT}"], mine, atol=0.02 * max(1.0, float(np.abs(mine).max()))).all(-1).mean())
+            same = float(
+                np.isclose(out[f"out_{task.OUTPUT}"], mine, atol=0.02 * max(1.0, float(np.abs(mine).max())))
+                .all(-1)
+                .mean()
+            )
         if same < 1 - 1.001 / len(rows):
             raise GateError(
                 f"saved_model: of {len(rows)} WAV files at {takes.rate} Hz and other rates only {same:.0%} are answered as the Keras model answers their sound. The artefact is not kept."

@@ -22,7 +22,15 @@ def signatures(trained) -> dict:
         def of_files(files):
             rows = tf.map_fn(heard, files, fn_output_signature=tf.RaggedTensorSpec([None], tf.float32, 0))
             count = tf.cast(rows.row_lengths(), tf.int32)
-            with tf.control_dependencies([tf.debugging.assert_less_equal(tf.reduce_max(count), takes.length, f"a sound must be at most {takes.seconds:g} s long; cut it into utterances")]):
+            with tf.control_dependencies(
+                [
+                    tf.debugging.assert_less_equal(
+                        tf.reduce_max(count),
+                        takes.length,
+                        f"a sound must be at most {takes.seconds:g} s long; cut it into utterances",
+                    )
+                ]
+            ):
                 found = task.serving(outputs(rows.to_tensor(), count), answer)
             return {name: x for name, x in found.items() if name != task.OUTPUT}
     else:

@@ -36,7 +36,11 @@ def entries() -> tuple[Backbone, ...]:
             family="deepspeech",
             build=build,
             blocks=(
-                ("layer1", "layer_1_relu"), ("layer2", "layer_2_relu"), ("layer3", "layer_3_relu"), ("lstm", "lstm"), ("top", ""),
+                ("layer1", "layer_1_relu"),
+                ("layer2", "layer_2_relu"),
+                ("layer3", "layer_3_relu"),
+                ("lstm", "lstm"),
+                ("top", ""),
             ),
             pixels=None,
             kind="audio",
@@ -50,7 +54,12 @@ def entries() -> tuple[Backbone, ...]:
                 name=name,
                 family="deepspeech2",
                 build=partial(build_second, name),
-                blocks=(("conv1", "conv1_quiet"), ("conv2", "conv2_quiet"), *((f"gru{i + 1}", f"gru{i + 1}") for i in range(n - 1)), ("top", "")),
+                blocks=(
+                    ("conv1", "conv1_quiet"),
+                    ("conv2", "conv2_quiet"),
+                    *((f"gru{i + 1}", f"gru{i + 1}") for i in range(n - 1)),
+                    ("top", ""),
+                ),
                 pixels=None,
                 kind="audio",
                 sound=Sound(RATE, RATE * 30, step=2 * HOP),
@@ -89,7 +98,9 @@ def network(width: int):
     x = made["Quiet"](frames, name="mfcc_quiet")(x, count)
     for n in (1, 2, 3):
         # The first layer sees each frame with nine to both sides: a convolution.
-        kind = partial(layers.Conv1D, width, 2 * CONTEXT + 1, padding="same") if n == 1 else partial(layers.Dense, width)
+        kind = (
+            partial(layers.Conv1D, width, 2 * CONTEXT + 1, padding="same") if n == 1 else partial(layers.Dense, width)
+        )
         x = kind(name=f"layer_{n}")(x)
         x = layers.ReLU(CLIP, name=f"layer_{n}_relu")(x)
         x = layers.Dropout(0.05, name=f"layer_{n}_dropout")(x)
@@ -103,7 +114,7 @@ def network(width: int):
 def build_second(name: str, size=None, weights=None):
     """Samples float32 (B, n) and count int32 (B,) to features (B, f, 2 * units)."""
     import keras
-    from keras import layers, ops
+    from keras import layers
 
     mels, channels, depth, units = SECOND[name]
     made = _layers()
@@ -230,7 +241,10 @@ def checkpoint(found: dict) -> dict:
     layers = {f"layer_{n}": f"layer_{n}" for n in (1, 2, 3, 5)}
     wanted = [f"{n}/{part}" for n in layers for part in ("weights", "bias")] + [f"{lstm}/kernel", f"{lstm}/bias"]
     if missing := [n for n in wanted if n not in found]:
-        raise ModelError(listed("The checkpoint is none of DeepSpeech 0.9; it lacks", missing) + f"\n  It has: {', '.join(sorted(found)[:20])}")
+        raise ModelError(
+            listed("The checkpoint is none of DeepSpeech 0.9; it lacks", missing)
+            + f"\n  It has: {', '.join(sorted(found)[:20])}"
+        )
     out = {}
     for name in layers:
         kernel = found[f"{name}/weights"]

@@ -60,7 +60,9 @@ def one(name: str) -> dict:
         }
         if b.pixels
         else None,
-        "sound": {"rate": b.sound.rate, "seconds": b.sound.seconds, "frame": b.sound.step / b.sound.rate} if b.sound else None,
+        "sound": {"rate": b.sound.rate, "seconds": b.sound.seconds, "frame": b.sound.step / b.sound.rate}
+        if b.sound
+        else None,
         "sources": {
             key: {"where": s.where, "licence": s.licence, "sha256": s.sha256, "classes": s.classes}
             for key, s in b.sources.items()
@@ -98,7 +100,9 @@ def one_text(f: dict) -> str:
         how = f"centre {i['crop']:g} of the shorter side" if i["crop"] else "squashed to size"
         out.append(f"input       {i['size'][0]}x{i['size'][1]}, range {i['range']}, {how}, {i['interpolation']}")
     if s := f.get("sound"):
-        out.append(f"input       samples at {s['rate']:,} Hz, up to {s['seconds']:g} s at a time, a frame every {1000 * s['frame']:g} ms")
+        out.append(
+            f"input       samples at {s['rate']:,} Hz, up to {s['seconds']:g} s at a time, a frame every {1000 * s['frame']:g} ms"
+        )
     if f["parameters"]:
         out.append(
             f"parameters  {f['parameters']:,} without classifier"

@@ -20,7 +20,16 @@ from tlkeras.errors import ModelError, listed
 RATE, STEP = 16000, 320
 KINDS = {"wav2vec2": "wav2vec2", "hubert": "hubert"}  # model_type: beginning of the names of its weights
 # Heads, and what pretraining leaves behind.
-DROPPED = ("lm_head.", "projector.", "classifier.", "quantizer.", "project_q.", "project_hid.", "layer_weights", "masked_spec_embed")
+DROPPED = (
+    "lm_head.",
+    "projector.",
+    "classifier.",
+    "quantizer.",
+    "project_q.",
+    "project_hid.",
+    "layer_weights",
+    "masked_spec_embed",
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,24 @@ ROBUST = {**LARGE, "layered": True, "stable": True, "bias": True}
 # Name: sizes, where the weights are, parameters, what it is.
 KNOWN = {
     "wav2vec2_base": (Sizes(), "hf://facebook/wav2vec2-base", 94_370_816, "960 hours of English, without transcripts."),
-    "wav2vec2_large": (Sizes(**LARGE), "hf://facebook/wav2vec2-large", 315_437_696, "960 hours of English, without transcripts."),
-    "wav2vec2_xlsr_53": (Sizes(**ROBUST), "hf://facebook/wav2vec2-large-xlsr-53", 315_437_696, "56,000 hours of 53 languages, without transcripts."),
-    "hubert_base": (Sizes(), "hf://facebook/hubert-base-ls960", 94_370_816, "960 hours of English, without transcripts."),
+    "wav2vec2_large": (
+        Sizes(**LARGE),
+        "hf://facebook/wav2vec2-large",
+        315_437_696,
+        "960 hours of English, without transcripts.",
+    ),
+    "wav2vec2_xlsr_53": (
+        Sizes(**ROBUST),
+        "hf://facebook/wav2vec2-large-xlsr-53",
+        315_437_696,
+        "56,000 hours of 53 languages, without transcripts.",
+    ),
+    "hubert_base": (
+        Sizes(),
+        "hf://facebook/hubert-base-ls960",
+        94_370_816,
+        "960 hours of English, without transcripts.",
+    ),
 }
 
 
@@ -62,7 +86,14 @@ def entries() -> tuple[Backbone, ...]:
     )
 
 
-def entry(name: str, sizes: Sizes, source: Source | None, parameters: int | None = None, description: str = "", key="pretrained") -> Backbone:
+def entry(
+    name: str,
+    sizes: Sizes,
+    source: Source | None,
+    parameters: int | None = None,
+    description: str = "",
+    key="pretrained",
+) -> Backbone:
     """The catalogue entry of a network of these sizes."""
     return Backbone(
         name=name,
@@ -118,7 +149,11 @@ def sizes_of(config: dict, folder) -> Sizes:
         "hidden_act": ("gelu",), "feat_extract_activation": ("gelu",), "add_adapter": (False,), "adapter_attn_dim": (None,),
         "feat_extract_norm": ("group", "layer"), "conv_pos_batch_norm": (False,), "quantization_config": (None,),
     }  # fmt: skip
-    bad = [f"{k} must be {' or '.join(map(str, w))}; it is {config[k]!r}" for k, w in wanted.items() if k in config and config[k] not in w]
+    bad = [
+        f"{k} must be {' or '.join(map(str, w))}; it is {config[k]!r}"
+        for k, w in wanted.items()
+        if k in config and config[k] not in w
+    ]
     try:
         found = Sizes(
             hidden=int(config.get("hidden_size", usual.hidden)),
@@ -141,7 +176,9 @@ def sizes_of(config: dict, folder) -> Sizes:
     if not len(found.channels) == len(found.kernels) == len(found.strides) == 7:
         bad.append("conv_dim, conv_kernel and conv_stride must name seven convolutions")
     if not 0 < found.depth <= 200 or found.hidden % max(found.heads, 1) or found.hidden % max(found.groups, 1):
-        bad.append(f"{found.depth} layers of {found.hidden} with {found.heads} heads and {found.groups} groups do not go together")
+        bad.append(
+            f"{found.depth} layers of {found.hidden} with {found.heads} heads and {found.groups} groups do not go together"
+        )
     if bad:
         raise ModelError(listed(f"{folder} asks for what is not built here", bad))
     return found
@@ -201,7 +238,10 @@ def load(backbone: Backbone, folder: Path):
     sizes = sizes_of(config, folder)
     if asdict(sizes) != backbone.sizes:
         other = [f"{k}: {v}, not {backbone.sizes[k]}" for k, v in asdict(sizes).items() if v != backbone.sizes[k]]
-        raise ModelError(listed(f"{folder} has other sizes than {backbone.name}", other) + f"\n  Name the directory itself: backbone: {{name: {folder}}}")
+        raise ModelError(
+            listed(f"{folder} has other sizes than {backbone.name}", other)
+            + f"\n  Name the directory itself: backbone: {{name: {folder}}}"
+        )
     model = backbone.build(None, None)
     weights.assign(model, tensors(transformers.read_tensors(folder), KINDS[kind]), names(model))
     return model
@@ -213,7 +253,10 @@ def tensors(found: dict, prefix: str) -> dict:
     out = {n: t for n, t in out.items() if not n.startswith(DROPPED)}
     stem = "encoder.pos_conv_embed.conv."
     # torch renamed both in 2.1: gain and direction.
-    for gain, direction in (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")):
+    for gain, direction in (
+        ("weight_g", "weight_v"),
+        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ):
         if stem + gain in out and stem + direction in out:
             g, v = (np.asarray(out.pop(stem + n), "float32") for n in (gain, direction))
             out[f"{stem}weight"] = g * v / np.sqrt(np.square(v).sum((0, 1), keepdims=True))
@@ -341,7 +384,9 @@ def _layers():
 
         def build(self, shape):
             width = shape[-1] // self.groups
-            self.kernel = self.add_weight(shape=(self.reach, width, shape[-1]), initializer="glorot_uniform", name="kernel")
+            self.kernel = self.add_weight(
+                shape=(self.reach, width, shape[-1]), initializer="glorot_uniform", name="kernel"
+            )
             self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")
 
         def call(self, x):
@@ -375,7 +420,15 @@ def _layers():
             self.leave = layers.Dropout(0.1, name="dropout", dtype=policy)
             self.out = layers.Dense(hidden, name="output", dtype=policy)
             self.norm = layers.LayerNormalization(epsilon=self.epsilon, name="norm", dtype=policy)
-            for layer in (self.query, self.key, self.value, self.attention_output, self.attention_norm, self.intermediate, self.norm):
+            for layer in (
+                self.query,
+                self.key,
+                self.value,
+                self.attention_output,
+                self.attention_norm,
+                self.intermediate,
+                self.norm,
+            ):
                 layer.build(shape)
             self.out.build((*shape[:-1], self.inner))
 

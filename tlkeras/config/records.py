@@ -104,7 +104,9 @@ class Hearing(Section):
         None,
         description="Longest sound that is read at a time; longer ones in windows that overlap. None: 4 for a spectrogram, else 30.",
     )
-    overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(0.5, description="Part of a window that the next one shares.")
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.5, description="Part of a window that the next one shares."
+    )
     trim: Positive | None = Field(
         None, description="Cut silence off both ends: what is so many dB below the loudest. None: keep it."
     )
@@ -204,7 +206,9 @@ class Augmentation(Section):
         0.0, description="Sounds: change of speed and pitch, to both sides; 0.1 is a tenth."
     )
     shift: Fraction = Field(0.0, description="Sounds: moved in time, part of the window, to both sides.")
-    gain: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="Sounds: change of loudness in dB, to both sides.")
+    gain: Annotated[float, Field(ge=0, le=60)] = Field(
+        0.0, description="Sounds: change of loudness in dB, to both sides."
+    )
     noise: Annotated[float, Field(ge=0, le=2)] = Field(
         0.0, description="Sounds: loudest noise that is added, part of the sound's own loudness; 0.1 is -20 dB."
     )

@@ -33,7 +33,9 @@ def read(data: Data, wanted: Wanted, offline: bool = False) -> Samples:
     if not path.is_file():
         raise tables.absent(path)
     if path.suffix.lower() not in (".csv", ".tsv", ".jsonl", ".parquet"):
-        raise DataError(f"{path}: sounds come in a folder of class folders, or are listed in a .csv, .tsv, .jsonl or .parquet table.")
+        raise DataError(
+            f"{path}: sounds come in a folder of class folders, or are listed in a .csv, .tsv, .jsonl or .parquet table."
+        )
     rows, _ = tables.columns(path)
     if _is_common_voice(path, rows):
         return _common_voice(path, data)
@@ -43,7 +45,9 @@ def read(data: Data, wanted: Wanted, offline: bool = False) -> Samples:
 def _folder(root: Path, data: Data) -> Samples:
     """root/CLASS/**.wav, or root/{train,val,test}/CLASS/**.wav."""
     if named := [f"data.{k}" for k in ("label", "group", "split") if getattr(data, k)]:
-        raise DataError(f"{' and '.join(named)} name columns of a table, and {root} is none. Leave them out, or list the files in a table.")
+        raise DataError(
+            f"{' and '.join(named)} name columns of a table, and {root} is none. Leave them out, or list the files in a table."
+        )
     found, ignored = files(root)
     top = {p.relative_to(root).parts[0] for p in found}
     splits = {name: SPLIT_FOLDERS[name.lower()] for name in top if name.lower() in SPLIT_FOLDERS}
@@ -59,7 +63,9 @@ def _folder(root: Path, data: Data) -> Samples:
         ids.append(path.relative_to(root).as_posix()), paths.append(str(path))
         labels.append(parts[0]), given.append(split)
     if not ids:
-        raise DataError(f"{root}: expected class folders with sounds in them (CLASS/*.wav); found {len(found)} sounds outside class folders.")
+        raise DataError(
+            f"{root}: expected class folders with sounds in them (CLASS/*.wav); found {len(found)} sounds outside class folders."
+        )
     return Samples(root, ids, paths, labels, given, [None] * len(ids), ignored)
 
 
@@ -80,7 +86,11 @@ def files(root: Path) -> tuple[list[Path], dict[str, int]]:
 
 
 def _is_common_voice(path: Path, rows) -> bool:
-    return path.suffix.lower() == ".tsv" and set(COMMON_VOICE[:2]) <= set(rows) and (path.parent / COMMON_VOICE[3]).is_dir()
+    return (
+        path.suffix.lower() == ".tsv"
+        and set(COMMON_VOICE[:2]) <= set(rows)
+        and (path.parent / COMMON_VOICE[3]).is_dir()
+    )
 
 
 def _common_voice(path: Path, data: Data, split: str | None = None) -> Samples:
@@ -94,9 +104,15 @@ def _common_voice(path: Path, data: Data, split: str | None = None) -> Samples:
 
 def _common_voice_folder(root: Path, data: Data) -> Samples:
     """The folder of a language of Common Voice: its train.tsv, dev.tsv and test.tsv as splits."""
-    parts = [(s, root / f"{n}.tsv") for n, s in (("train", "train"), ("dev", "val"), ("test", "test")) if (root / f"{n}.tsv").is_file()]
+    parts = [
+        (s, root / f"{n}.tsv")
+        for n, s in (("train", "train"), ("dev", "val"), ("test", "test"))
+        if (root / f"{n}.tsv").is_file()
+    ]
     if not parts or not (root / COMMON_VOICE[3]).is_dir():
-        raise DataError(f"{root}: transcripts come in a table (.csv, .tsv, .jsonl, .parquet), or a folder of Common Voice with train.tsv and clips/.")
+        raise DataError(
+            f"{root}: transcripts come in a table (.csv, .tsv, .jsonl, .parquet), or a folder of Common Voice with train.tsv and clips/."
+        )
     found = [_common_voice(path, data, split) for split, path in parts]
     lists = ([v for p in found for v in getattr(p, f)] for f in ("ids", "inputs", "labels", "splits", "groups"))
     return Samples(root, *lists)
@@ -112,11 +128,17 @@ def _tfds(data: Data, wanted: Wanted, offline: bool) -> Samples:
     builder = unpacked.prepared(tfds, data.tfds, offline)
     features, label = builder.info.features, data.label or ("text" if wanted.whole else "label")
     if missing := [c for c in (data.audio, label) if c not in features]:
-        raise DataError(f"data: {data.tfds} has no feature {missing[0]!r}; it has: {', '.join(features)}. Name features with data.audio and data.label.")
+        raise DataError(
+            f"data: {data.tfds} has no feature {missing[0]!r}; it has: {', '.join(features)}. Name features with data.audio and data.label."
+        )
     kind, names = features[data.audio], getattr(features[label], "names", None)
     if not (rate := getattr(kind, "sample_rate", None)):
-        raise MachineError(f"data: {data.tfds} does not say how many samples a second its {data.audio!r} has, so it cannot be used.")
-    root = cache_folder() / "sounds" / hashlib.sha256(f"{builder.info.full_name} {data.audio}".encode()).hexdigest()[:16]
+        raise MachineError(
+            f"data: {data.tfds} does not say how many samples a second its {data.audio!r} has, so it cannot be used."
+        )
+    root = (
+        cache_folder() / "sounds" / hashlib.sha256(f"{builder.info.full_name} {data.audio}".encode()).hexdigest()[:16]
+    )
     root.mkdir(parents=True, exist_ok=True)
     ids, paths, labels, splits = [], [], [], []
     for split in builder.info.splits:
@@ -128,7 +150,9 @@ def _tfds(data: Data, wanted: Wanted, offline: bool) -> Samples:
                 waveforms.write_wav(temporary := path.with_suffix(".part"), wave.reshape(len(wave), -1).mean(1), rate)
                 temporary.rename(path)
             value = example[label]
-            labels.append(names[int(value)] if names else value.decode("utf8") if isinstance(value, bytes) else str(value))
+            labels.append(
+                names[int(value)] if names else value.decode("utf8") if isinstance(value, bytes) else str(value)
+            )
             ids.append(f"{split}: {n}"), paths.append(str(path)), splits.append(SPLIT_FOLDERS.get(split))
     return Samples(root, ids, paths, labels, splits, [None] * len(ids))
 

@@ -93,7 +93,9 @@ class Reader:
         with ThreadPoolExecutor(cores()) as pool:
             for n, found in enumerate(pool.map(self._windows, samples)):
                 rows += [(n, start, count) for start, count in found]
-        owners, starts, counts = (np.array(x, np.int64) for x in zip(*rows, strict=True)) if rows else (np.zeros(0, np.int64),) * 3
+        owners, starts, counts = (
+            (np.array(x, np.int64) for x in zip(*rows, strict=True)) if rows else (np.zeros(0, np.int64),) * 3
+        )
         if not isinstance(targets, np.ndarray):
             self._check(samples, targets, owners, counts)
             targets = Ragged.of([targets[i] for i in owners])
@@ -102,10 +104,24 @@ class Reader:
         prints = np.zeros(len(samples), np.int64) if prints is None else np.asarray(prints)
         hashes = [""] * len(samples) if hashes is None else hashes
         windowed = np.bincount(owners, minlength=len(samples)) > 1
-        names = [_named(hashes[i], start) if windowed[i] else hashes[i] for i, start in zip(owners, starts, strict=True)]
+        names = [
+            _named(hashes[i], start) if windowed[i] else hashes[i] for i, start in zip(owners, starts, strict=True)
+        ]
         paths = [samples[i] for i in owners]
         weights = np.asarray(weights, np.float32)[owners]
-        return Table(paths, starts, counts, targets, weights, prints[owners], names, owners, self.sound.fixed, self.sound.rate, self.sound.step)
+        return Table(
+            paths,
+            starts,
+            counts,
+            targets,
+            weights,
+            prints[owners],
+            names,
+            owners,
+            self.sound.fixed,
+            self.sound.rate,
+            self.sound.step,
+        )
 
     def _windows(self, path: str) -> list[tuple[int, int]]:
         """(start, samples) of each row of a file."""
@@ -120,7 +136,9 @@ class Reader:
         for n, target in enumerate(targets):
             mine = counts[owners == n]
             if len(mine) > 1:
-                bad.append(f"{samples[n]}: {(mine.sum()) / self.sound.rate:.0f} s or more, longer than the {self.sound.seconds:g} s of backbone.sound.seconds")
+                bad.append(
+                    f"{samples[n]}: {(mine.sum()) / self.sound.rate:.0f} s or more, longer than the {self.sound.seconds:g} s of backbone.sound.seconds"
+                )
             elif (needed := spoken(target)) > (there := int(self.frames(int(mine[0])))):
                 bad.append(f"{samples[n]}: {there} frames of sound, and its transcript needs {needed}")
         if bad:
@@ -165,7 +183,9 @@ def check(options: Augmentation, sound: Sound) -> None:
     if wrong := [k for k in IMAGES_ONLY if getattr(options, k) != getattr(usual, k)]:
         raise ConfigError(f"augment.{', augment.'.join(wrong)}: for images. Sounds have {', '.join(SOUNDS_ONLY)}.")
     if options.shift and not sound.fixed:
-        raise ConfigError("augment.shift moves a sound in its window; this network reads sounds as long as they are. Leave it out.")
+        raise ConfigError(
+            "augment.shift moves a sound in its window; this network reads sounds as long as they are. Leave it out."
+        )
 
 
 def loader(table: Table, sound: Sound):
@@ -183,7 +203,9 @@ def loader(table: Table, sound: Sound):
         path = table.paths[i]
         if table.prints[i] and path not in known:
             if fingerprint(path) != table.prints[i]:
-                raise DataError(f"{path} changed while it was in use: its bytes are not those that were scanned. Start again, so that the data is scanned anew.")
+                raise DataError(
+                    f"{path} changed while it was in use: its bytes are not those that were scanned. Start again, so that the data is scanned anew."
+                )
             known.add(path)
         found = waveforms.read(path, sound.rate, int(table.starts[i]), int(table.counts[i]))
         if kept is not None:
@@ -219,7 +241,10 @@ def _reading(table: Table, sound: Sound, seed: int = 0, options: Augmentation | 
     view = sound_graph.augmenter(options) if options is not None and options.active else None
     room = 1 / (1 - options.speed) if view and options.speed and not sound.fixed else 1.0
     wide_of = padded(table, sound)
-    counts, prints = tf.constant(table.counts, tf.int32), tf.constant([int(h[:15] or "0", 16) for h in table.hashes], tf.int64)
+    counts, prints = (
+        tf.constant(table.counts, tf.int32),
+        tf.constant([int(h[:15] or "0", 16) for h in table.hashes], tf.int64),
+    )
 
     def batch(rows):
         wide = int(np.ceil(wide_of[rows].max() * room / sound.step) * sound.step)
@@ -234,7 +259,8 @@ def _reading(table: Table, sound: Sound, seed: int = 0, options: Augmentation | 
             keys = tf.stack([tf.fill(tf.shape(rows), first), tf.gather(prints, rows)], 1)
             shape = x.shape[1:]
             x, count = tf.map_fn(
-                lambda one: view(*one), (x, count, keys),
+                lambda one: view(*one),
+                (x, count, keys),
                 fn_output_signature=(tf.TensorSpec(shape, tf.float32), tf.TensorSpec([], tf.int32)),
             )
             x.set_shape([None, *shape])

@@ -20,7 +20,20 @@ from tlkeras.errors import DataError, missing_extra
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
 SHORTEST = 0.01  # seconds; in less no sound can be told
 # Of the formats that soundfile reads; MPEG's frames begin with eleven ones.
-BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
+BEGINNINGS = (
+    b"RIFF",
+    b"RIFX",
+    b"RF64",
+    b"fLaC",
+    b"OggS",
+    b"FORM",
+    b".snd",
+    b"ID3",
+    b"\xff\xfb",
+    b"\xff\xf3",
+    b"\xff\xf2",
+    b"\xff\xfa",
+)
 CROSSINGS, BETA, ROLLOFF = 32, 8.0, 0.94
 
 
@@ -60,7 +73,9 @@ def about(path) -> About:
         raise DataError(f"{path}: a rate of {found.rate} samples a second; sound has 1,000 to 768,000")
     if found.count < SHORTEST * found.rate:
         plural = "s" if found.count > 1 else ""
-        raise DataError(f"{path}: {found.count} sample{plural}, less than the {1000 * SHORTEST:g} ms in which a sound can be told")
+        raise DataError(
+            f"{path}: {found.count} sample{plural}, less than the {1000 * SHORTEST:g} ms in which a sound can be told"
+        )
     return found
 
 
@@ -90,13 +105,17 @@ def _wav(f, path: Path) -> About | None:
             if code not in (1, 3):
                 return None
             if (code, bits) not in stored or not channels:
-                raise DataError(f"{path}: samples of {bits} bits in {channels} channels; read are PCM of 8, 16, 24 and 32 bits and floats of 32 and 64")
+                raise DataError(
+                    f"{path}: samples of {bits} bits in {channels} channels; read are PCM of 8, 16, 24 and 32 bits and floats of 32 and 64"
+                )
             place = f.tell()
             width = stored[code, bits][1] * channels
             # Who writes into a pipe cannot know the length and leaves it open.
             known = length not in (0, 0xFFFFFFFF, 0x7FFFFFFF) or (length == 0 and size == place)
             if known and place + length > size:
-                raise DataError(f"{path}: the header promises {length:,} bytes of samples and {size - place:,} are there; the file is cut off, or its header is wrong")
+                raise DataError(
+                    f"{path}: the header promises {length:,} bytes of samples and {size - place:,} are there; the file is cut off, or its header is wrong"
+                )
             count = (length if known else size - place) // width
             return About(rate, count, channels, place, stored[code, bits])
         else:
@@ -139,7 +158,9 @@ def _stretch(path, told: About, start: int, stop: int) -> np.ndarray:
         raw = raw[: len(raw) // (width * told.channels) * width * told.channels]
         found = _numbers(raw, letter, width).reshape(-1, told.channels)
     if len(found) < last - first:
-        raise DataError(f"{path}: {told.count:,} samples were promised and the file ends before; it is damaged or was changed")
+        raise DataError(
+            f"{path}: {told.count:,} samples were promised and the file ends before; it is damaged or was changed"
+        )
     mono = found.mean(1, dtype=np.float32) if told.channels > 1 else found[:, 0]
     return np.pad(mono, (first - start, stop - last))
 
@@ -168,7 +189,9 @@ def check(path, told: About) -> None:
             second = (start + int(np.argmin(np.isfinite(found)))) / told.rate
             raise DataError(f"{path}: a sample that is no number, at second {second:.2f}")
         if (peak := float(np.abs(found).max())) > 8:
-            raise DataError(f"{path}: samples up to {peak:g}; floats lie in -1..1. Divide them, or write 16-bit samples")
+            raise DataError(
+                f"{path}: samples up to {peak:g}; floats lie in -1..1. Divide them, or write 16-bit samples"
+            )
 
 
 def samples(told: About, rate: int) -> int:
@@ -212,7 +235,10 @@ def resample(x: np.ndarray, old: int, new: int, start: int = 0, count: int | Non
         taps = np.arange(-reach + 1, reach + 1)
         weights = _sinc(taps - (place[0] % new) / new, cut).astype(np.float32)
         at = left - first + reach + taps[0]
-        out[phase::new] = np.lib.stride_tricks.sliding_window_view(padded, len(taps))[np.clip(at, 0, len(padded) - len(taps))] @ weights
+        out[phase::new] = (
+            np.lib.stride_tricks.sliding_window_view(padded, len(taps))[np.clip(at, 0, len(padded) - len(taps))]
+            @ weights
+        )
     return out
 
 

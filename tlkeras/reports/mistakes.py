@@ -22,10 +22,18 @@ def _misheard(facts: Facts) -> Html:
     """Transcripts with most errors a word: what was said above what was understood."""
     if not facts.result["worst"]:
         return tag("p", "Every transcript is right.")
-    parts = [tag("p", "What was said, and below it what was understood; words that differ are in capitals, stars stand for words that the other has.")]
+    parts = [
+        tag(
+            "p",
+            "What was said, and below it what was understood; words that differ are in capitals, stars stand for words that the other has.",
+        )
+    ]
     for one in facts.result["worst"]:
         said, understood = one["alignment"]
-        parts += [tag("p", file(one["id"]), f": {percent(one['wer'], 0)} of its words"), tag("pre", f"{said}\n{understood}")]
+        parts += [
+            tag("p", file(one["id"]), f": {percent(one['wer'], 0)} of its words"),
+            tag("pre", f"{said}\n{understood}"),
+        ]
     return join(*parts)
 
 

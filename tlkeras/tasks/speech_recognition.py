@@ -31,13 +31,16 @@ class Options(Section):
         "characters", description="What the network writes. words: from a small vocabulary that training holds whole."
     )
     case: Literal["lower", "upper", "keep"] = Field("lower", description="Of transcripts, before they are learnt.")
-    punctuation: Literal["drop", "keep"] = Field("drop", description="Of transcripts; an apostrophe inside a word stays.")
+    punctuation: Literal["drop", "keep"] = Field(
+        "drop", description="Of transcripts; an apostrophe inside a word stays."
+    )
     decoder: Literal["greedy", "beam"] = Field(
         "greedy", description="beam weighs whole transcripts and knows words; slower. Artefacts are greedy."
     )
     beam: Annotated[int, Field(ge=1, le=1000)] = Field(16, description="Beam: transcripts that are followed at a time.")
     lexicon: str | None = Field(
-        None, description="Beam: training, for the words of the training transcripts, or a file with a word a line. None: any."
+        None,
+        description="Beam: training, for the words of the training transcripts, or a file with a word a line. None: any.",
     )
     ngram: Annotated[int, Field(ge=0, le=4)] = Field(
         0, description="Beam: weigh words by those before them, up to so many together, as in training. 0: not."
@@ -73,8 +76,17 @@ def targets(labels, options: Options, classes=None):
     found = Counter(x for p in parts for x in p)
     names = list(classes) if classes else sorted(found)
     if strange := {x for x in found if x not in set(names)}:
-        where = [f"row {i + 1}: {''.join(sorted(strange & set(p)))!r} in {t!r}" for i, (p, t) in enumerate(zip(parts, texts, strict=True)) if strange & set(p)]
-        raise DataError(listed(f"Transcripts hold {', '.join(map(repr, sorted(strange)[:20]))}, which data.classes does not list", where))
+        where = [
+            f"row {i + 1}: {''.join(sorted(strange & set(p)))!r} in {t!r}"
+            for i, (p, t) in enumerate(zip(parts, texts, strict=True))
+            if strange & set(p)
+        ]
+        raise DataError(
+            listed(
+                f"Transcripts hold {', '.join(map(repr, sorted(strange)[:20]))}, which data.classes does not list",
+                where,
+            )
+        )
     number = {x: i for i, x in enumerate(names)}
     answer = {"classes": names, "units": options.units, "decoder": options.decoder, "beam": options.beam}
     return [np.array([number[x] for x in p], np.int32) for p in parts], answer
@@ -210,9 +222,7 @@ def score(table: dict, answer) -> dict:
     worst = [i for i in np.argsort(-each, kind="stable")[:WORST] if counted["word_errors"][i]]
     return {
         "metrics": transcripts.rates(counted, np.arange(n)),
-        "intervals": m.bootstrap(
-            lambda rows: transcripts.rates(counted, rows), n, times=1000 if n <= 20_000 else 200
-        ),
+        "intervals": m.bootstrap(lambda rows: transcripts.rates(counted, rows), n, times=1000 if n <= 20_000 else 200),
         "worst": [
             {
                 "id": table["id"][i],

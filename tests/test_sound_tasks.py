@@ -114,7 +114,7 @@ def test_the_server_answers_to_base64_of_a_file(classified, exported, tones):
 
     from tlkeras.server import folders, models, rest
 
-    (folder,) = folders.find(classified.artefact("saved_model"))
+    folder = folders.find(classified.artefact("saved_model"))
     client = TestClient(rest.build({"tones": models.load(folder, "tones")}))
     contents = (tones / "high" / "1.wav").read_bytes()
     body = {"instances": [{"b64": base64.b64encode(contents).decode()}]}

@@ -74,6 +74,19 @@ def tensors(base, sound: Sound, record: Backbone):
     return inputs, blocks.flatten(base, inputs, images.normalise(seen, sound.pixels), record.opened)
 
 
+def over_time(features, sound):
+    """The mean over time of the features (B, h, w, c) of a spectrogram, band by band: (B, h * c).
+
+    Raises:
+        ConfigError: when the features are none of a spectrogram.
+    """
+    from keras import layers, ops
+
+    if len(features.shape) != 4 or not getattr(sound, "spectrum", None):
+        raise ConfigError("backbone.pool: time is for spectrograms in a network of convolutions; leave it out here.")
+    return layers.Flatten(name="head_bands")(ops.mean(features, axis=2))
+
+
 def pooled(features, frames):
     """The mean of features (B, f, c) over the first `frames` (B,) of each row."""
     from keras import ops

@@ -352,6 +352,8 @@ def _pooled(features, pool: str, inputs, contract, frames=None):
         return features
     if pool == "token":
         return ops.take(features, 0, axis=1)
+    if pool == "time":
+        return hearing.over_time(features, contract)
     if len(features.shape) == 4:
         return layers.GlobalAveragePooling2D(name="head_pool")(features)
     if not isinstance(inputs, dict):

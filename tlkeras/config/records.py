@@ -140,9 +140,9 @@ class Backbone(Section):
     )
     sound: Hearing = Field(Hearing(), description="Sounds: how they are read.")
     lora: Lora | None = Field(None, description="Train adapters in the backbone instead of its weights.")
-    pool: Literal["avg", "token", "last"] | None = Field(
+    pool: Literal["avg", "token", "last", "time"] | None = Field(
         None,
-        description="How features become one vector: their mean, the first token's, the last token's. None: the backbone's own way.",
+        description="How features become one vector: their mean, the first token's, the last token's; of spectrograms the mean over time, band by band. None: the backbone's own way.",
     )
     resize: Literal["squash", "crop"] = Field(
         "squash",

@@ -75,43 +75,38 @@ def augmenter(options: Augmentation):
     def draw(key, what, low, high, shape=()):
         return tf.random.stateless_uniform(shape, tf.stack([key[0], key[1] * 16 + what]), low, high)
 
+    def masked(key, what, many, most, n):
+        """Which of n places in a row lie under one of `many` masks."""
+        places = draw(key, what, 0.0, 1.0, (many, 2))
+        at = tf.cast(tf.range(n), tf.float32) / tf.cast(n, tf.float32)
+        width = most * places[:, 1:]
+        begin = places[:, :1] * (1 - width)
+        return tf.reduce_any((at >= begin) & (at < begin + width), 0)
+
     def view(x, count, key):
-        n = tf.size(x)
+        # Of the sound alone: how far its batch is padded must not show.
+        n, x = tf.size(x), x[:count]
         if options.speed:
             factor = draw(key, SPEED, 1 - options.speed, 1 + options.speed)
-            whole = tf.cast(tf.round(tf.cast(count, tf.float32) / factor), tf.int32)
-            short = tf.minimum(whole, n)
-            slower = resample(x[:count], 1e4 * factor, 1e4, short, crossings=8)
-            x, count = tf.pad(slower, [[0, n - short]]), short
+            count = tf.minimum(tf.cast(tf.round(tf.cast(count, tf.float32) / factor), tf.int32), n)
+            x = resample(x, 1e4 * factor, 1e4, count, crossings=8)
         if options.time_masks:
-            places = draw(key, TIMES, 0.0, 1.0, (options.time_masks, 2))
-            at = tf.cast(tf.range(n), tf.float32) / tf.cast(count, tf.float32)
-            width = TIME * places[:, 1]
-            begin = places[:, 0] * (1 - width)
-            masked = (at >= begin[:, None]) & (at < (begin + width)[:, None])
-            x = tf.where(tf.reduce_any(masked, 0), 0.0, x)
+            x = tf.where(masked(key, TIMES, options.time_masks, TIME, count), 0.0, x)
         if options.band_masks:
-            places = draw(key, BANDS, 0.0, 1.0, (options.band_masks, 2))
             spectrum = tf.signal.rfft(x)
-            at = tf.linspace(0.0, 1.0, tf.size(spectrum))
-            width = BAND * places[:, 1]
-            begin = places[:, 0] * (1 - width)
-            masked = (at >= begin[:, None]) & (at < (begin + width)[:, None])
-            kept = tf.where(tf.reduce_any(masked, 0), 0.0, 1.0)
-            x = tf.signal.irfft(spectrum * tf.cast(kept, tf.complex64), [n])
+            silent = masked(key, BANDS, options.band_masks, BAND, tf.size(spectrum))
+            x = tf.signal.irfft(tf.where(silent, tf.zeros_like(spectrum), spectrum), [count])
         if options.noise:
-            loud = tf.sqrt(tf.reduce_mean(tf.square(x[:count])))
-            level = draw(key, LEVEL, 0.0, options.noise)
-            drawn = tf.random.stateless_normal([n], tf.stack([key[0], key[1] * 16 + NOISE]))
-            x = x + loud * level * drawn * tf.cast(tf.range(n) < count, tf.float32)
-        if options.shift:
-            steps = draw(key, SHIFT, -options.shift, options.shift) * tf.cast(n, tf.float32)
-            steps = tf.cast(steps, tf.int32)
-            padded = tf.pad(x, [[tf.maximum(steps, 0), tf.maximum(-steps, 0)]])
-            x = tf.cond(steps >= 0, lambda: padded[:n], lambda: padded[-n:])
-            count = n
+            level = draw(key, LEVEL, 0.0, options.noise) * tf.sqrt(tf.reduce_mean(tf.square(x)))
+            x = x + level * tf.random.stateless_normal([count], tf.stack([key[0], key[1] * 16 + NOISE]))
         if options.gain:
             x = x * 10 ** (draw(key, GAIN, -options.gain, options.gain) / 20)
+        x = tf.pad(x, [[0, n - count]])
+        if options.shift:
+            steps = tf.cast(draw(key, SHIFT, -options.shift, options.shift) * tf.cast(n, tf.float32), tf.int32)
+            wide = tf.pad(x, [[tf.maximum(steps, 0), tf.maximum(-steps, 0)]])
+            x = tf.cond(steps >= 0, lambda: wide[:n], lambda: wide[-n:])
+            count = n
         return x, count
 
     return view

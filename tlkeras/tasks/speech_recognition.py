@@ -239,7 +239,8 @@ def decode(output: dict, answer) -> dict:
     """{'text', 'words': [{'word', 'start', 'end', 'score'}]}: seconds, and how sure the network was of the word's frames."""
     scores, step, start = output["scores"], output["step"], output["start"]
     numbers = read(scores, answer)
-    found, open_ = [], None
+    found: list[dict] = []
+    open_: dict | None = None
     for number, (first, last) in zip(numbers, ctc.places(scores, numbers), strict=True):
         symbol = answer["classes"][number]
         if symbol == " ":

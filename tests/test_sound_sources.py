@@ -22,7 +22,9 @@ def write(path, seconds: float = 0.1, seed: int = 0):
 
 
 def test_folders_are_classes_and_may_be_splits(tmp_path):
-    for n, name in enumerate(("train/cat/a.wav", "train/dog/deep/b.wav", "test/cat/c.wav", "loose.wav", "train/cat/notes.txt")):
+    for n, name in enumerate(
+        ("train/cat/a.wav", "train/dog/deep/b.wav", "test/cat/c.wav", "loose.wav", "train/cat/notes.txt")
+    ):
         write(tmp_path / name, seed=n) if name.endswith("wav") else (tmp_path / name).write_text("x")
     found = sound_sources.read(Data(path=str(tmp_path)), CLASSES)
     assert found.ids == ["test/cat/c.wav", "train/cat/a.wav", "train/dog/deep/b.wav"]
@@ -40,7 +42,9 @@ def test_a_table_names_files_transcripts_and_groups(tmp_path):
 
 def test_missing_and_outside_files_are_listed_with_their_lines(tmp_path):
     (tmp_path / "t.csv").write_text("audio,label\na.wav,x\n../b.wav,y\n,z\n")
-    with pytest.raises(DataError, match=r"line 2: a.wav does not exist(.|\n)*line 3: .*outside(.|\n)*line 4: the cell 'audio' is empty"):
+    with pytest.raises(
+        DataError, match=r"line 2: a.wav does not exist(.|\n)*line 3: .*outside(.|\n)*line 4: the cell 'audio' is empty"
+    ):
         sound_sources.read(Data(path=str(tmp_path / "t.csv")), CLASSES)
 
 

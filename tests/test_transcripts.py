@@ -90,7 +90,10 @@ def test_a_lexicon_allows_its_words_alone_and_ngrams_prefer_what_was_said_before
     unsure = said("ca", symbols) * 1.0
     either = np.concatenate([unsure, np.log((np.exp(said("t", symbols)) + np.exp(said("b", symbols))) / 2)])
     counts = ctc.counted([["cab", "bat"], ["cab", "cab"]], 2)
-    assert "".join(symbols[i] for i in ctc.beam(either, 32, ctc.Words(symbols, frozenset({"cat", "cab"}), counts, 2))) == "cab"
+    assert (
+        "".join(symbols[i] for i in ctc.beam(either, 32, ctc.Words(symbols, frozenset({"cat", "cab"}), counts, 2)))
+        == "cab"
+    )
 
 
 def test_places_are_the_frames_of_each_symbol():

@@ -16,7 +16,7 @@ OPTIONS = speech.Options()
 
 
 def pairs(n: int = 200):
-    rng, words = np.random.default_rng(0), "one two three four five six".split()
+    rng, words = np.random.default_rng(0), ["one", "two", "three", "four", "five", "six"]
     for _ in range(n):
         truth = list(rng.choice(words, rng.integers(1, 9)))
         said = [w for w in truth if rng.random() > 0.2]
@@ -38,7 +38,7 @@ def test_an_alignment_has_as_many_errors_as_the_distance_says():
         found = transcripts.aligned(truth.split(), said.split())
         assert [t for t, _ in found if t] == truth.split() and [s for _, s in found if s] == said.split()
         assert sum(t != s for t, s in found) == transcripts.errors(truth.split(), said.split())
-    above, below = transcripts.written(transcripts.aligned("a bee c".split(), "a d".split()))
+    above, below = transcripts.written(transcripts.aligned(["a", "bee", "c"], ["a", "d"]))
     assert (above, below) == ("a BEE C", "a *** D")
 
 

@@ -206,6 +206,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         inputs |= {name: keras.Input((None,), name=name, dtype="int32") for name in getattr(task, "INPUTS", ())}
         raw = task.token_head(tensors[""], inputs, base, answer, options)
     elif hasattr(task, "frame_head"):
+        assert record.frames is not None  # entries for audio have it
         raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
         pool = config.backbone.pool or record.pool

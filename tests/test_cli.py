@@ -178,7 +178,7 @@ def test_backbones_lists_the_catalogue_and_shows_one_in_full():
     code, out, _ = tlkeras("backbones", "--family", "resnet")
     assert code == 0 and "resnet50" in out
     rows = json.loads(tlkeras("backbones", "--json")[1])["data"]
-    assert len(rows) > 400 and {r["kind"] for r in rows} == {"image", "text"} and all(r["name"] for r in rows)
+    assert len(rows) > 400 and {r["kind"] for r in rows} == {"image", "text", "audio"} and all(r["name"] for r in rows)
     some = json.loads(tlkeras("backbones", "--kind", "text", "--json")[1])["data"]
     assert len(some) > 200 and all(r["kind"] == "text" for r in some)
     code, out, _ = tlkeras("backbones", "efficientnet_lite0")

@@ -23,7 +23,7 @@ FULL = {
     "name": "flowers",
     "task": {"name": "image-classification", "class_weights": {"C#": 2.0, "no": 1.0, "a: b": 0.5}},
     "data": {"path": "photos 🌸", "classes": ["C#", "no", "a: b"], "label": ["x", "y"]},
-    "backbone": {"name": "efficientnet_lite0", "size": 128, "lora": {"rank": 4}},
+    "backbone": {"name": "efficientnet_lite0", "size": 128, "sound": {"mels": 32}, "lora": {"rank": 4}},
     "augment": {"flip": "both", "crop": 0.9},
     "prefix": {"views": 4, "limit": "500MB"},
     "train": {
@@ -98,7 +98,7 @@ export: [tflit]
         f"c.yaml:1:1: task: there is no task 'image-clasification'; there are {', '.join(tasks.TASKS)}. Did you mean image-classification?",
         "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, train, export.",
         "c.yaml:4:3: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0? List: tlkeras backbones",
-        "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, lora, pool, resize.",
+        "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, sound, lora, pool, resize.",
         "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
         "c.yaml:9:33: train.phases.0.epochs: must be at least 1; received 0.",
         "c.yaml:9:65: train.phases.0.optimizer: must be 'adamw', 'adam', 'sgd', 'lion' or 'rmsprop'; received 'adamm'. Did you mean adam?",
@@ -246,7 +246,7 @@ def at(values, path):
 
 
 def test_the_property_tests_see_every_record():
-    assert len({path for path, _ in FIELDS}) == 11 and len(FIELDS) > 60
+    assert len({path for path, _ in FIELDS}) == 12 and len(FIELDS) > 60
 
 
 def test_the_full_config_has_no_mistake(tmp_path):

@@ -234,6 +234,9 @@ def test_a_directory_of_transformers_is_read_as_transformers_cuts(directory, nam
     [
         ("llama", {"pre_tokenizer": isolated(r"\w+|\s+")}, "must cut as GPT-2's, Llama 3's or Qwen2's"),
         ("llama", {"pre_tokenizer": {**LLAMA3, "pretokenizers": [DIGITS, *LLAMA3["pretokenizers"]]}}, "must cut as"),
+        ("roberta", {"pre_tokenizer": {"type": "Whitespace"}}, "must hold a byte-level vocabulary|must cut as GPT-2's"),
+        ("gpt2", {"pre_tokenizer": isolated(r"\w+|\s+")}, "must cut as GPT-2's"),
+        ("roberta", {"pre_tokenizer": ["ByteLevel"]}, "cannot be used"),
         ("qwen2", {"normalizer": {"type": "NFKC"}}, "must be NFC or none, it is NFKC"),
         ("bert", {"normalizer": {"type": "Sequence", "normalizers": []}}, "must be a BertNormalizer"),
         ("bert", {"normalizer": {"type": "BertNormalizer", "clean_text": False}}, "that cleans text"),

@@ -75,15 +75,15 @@ def pictures_of(files) -> tuple[dict[str, tuple[int, int]], dict[str, dict]]:
 def _of_sounds(trained: Trained, files, batch, progress) -> list[dict]:
     answers: dict[str, dict] = {}
     paths: list[str] = []
-    for given in map(Path, files):
-        paths += map(str, sound_sources.files(given)[0]) if given.is_dir() else [str(given)]
-    for path in paths:
+    for path in map(Path, files):
+        paths += map(str, sound_sources.files(path)[0]) if path.is_dir() else [str(path)]
+    for name in paths:
         try:
-            told = waveforms.about(path)
-            waveforms.check(path, told)
-            answers[path] = {"file": path, "seconds": round(told.count / told.rate, 3)}
+            told = waveforms.about(name)
+            waveforms.check(name, told)
+            answers[name] = {"file": name, "seconds": round(told.count / told.rate, 3)}
         except (DataError, OSError) as e:
-            answers[path] = {"file": path, "error": str(e).removeprefix(f"{path}: ")}
+            answers[name] = {"file": name, "error": str(e).removeprefix(f"{name}: ")}
     good = [p for p in answers if "error" not in answers[p]]
     if good:
         empty = np.zeros((len(good), 1), np.float32)

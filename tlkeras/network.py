@@ -253,7 +253,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
     elif hasattr(task, "maps"):
         raw = task.maps(blocks.levels(tensors, boundaries, contract.size), contract.size, answer, options)
     elif hasattr(task, "frame_head"):
-        assert record.frames is not None  # only backbones of sound are given to such a task
+        assert record.frames is not None  # entries for audio have it
         raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
         pool = config.backbone.pool or record.pool

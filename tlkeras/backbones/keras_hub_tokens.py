@@ -24,13 +24,13 @@ def of_preset(preset: str, offline: bool = False):
     from tlkeras.weights import transformers
 
     folder = directory(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
-    converted = from_transformers(folder)
+    converted, made = from_transformers(folder), prepared(folder)
     options = transformers.tokenizer_options(folder) if converted else {}
     # Of a directory of type llama KerasHub makes a Llama 3, whose tokenizer is another one.
     name = "Tokenizer" if converted else identify(folder)[0].backbone.replace("Backbone", "Tokenizer")
     cls = getattr(keras_hub.models, name)
     try:
-        tokenizer = cls.from_preset(str(prepared(folder)), **options)
+        tokenizer = cls.from_preset(str(made), **options)
     except (OSError, ValueError, TypeError, KeyError) as e:
         raise ModelError(f"{preset} has no tokenizer that keras-hub can read: {e}") from e
     said = transformers.words(folder) if converted else None

@@ -61,13 +61,13 @@ KNOWN = {
     "wav2vec2_large": (
         Sizes(**LARGE),
         "hf://facebook/wav2vec2-large",
-        315_437_696,
+        315_427_840,
         "960 hours of English, without transcripts.",
     ),
     "wav2vec2_xlsr_53": (
         Sizes(**ROBUST),
         "hf://facebook/wav2vec2-large-xlsr-53",
-        315_437_696,
+        315_437_568,
         "56,000 hours of 53 languages, without transcripts.",
     ),
     "hubert_base": (

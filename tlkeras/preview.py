@@ -33,7 +33,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     """
     import numpy
 
-    from tlkeras import configure, network, prefix, tasks
+    from tlkeras import configure, data, network, prefix, tasks
     from tlkeras.data import sounds, sources, text_sources, texts
     from tlkeras.errors import DataError, listed
 
@@ -64,8 +64,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
         # No more than a few thousand are tokenised: the statistics do not change with more.
         chosen = numpy.random.default_rng(0).permutation(len(samples))[:5000]
         some = [samples.inputs[i] for i in chosen]
-        rows = targets[chosen] if isinstance(targets, numpy.ndarray) else [targets[i] for i in chosen]
-        read = net.reader.table(some, rows, numpy.ones(len(some)))
+        read = net.reader.table(some, data.at(targets, chosen), numpy.ones(len(some)))
         length, tokens = int(texts.padded(read, net.input).max()), texts.lengths(read, net.input)
     phases = configure.phases(cfg, round(left), len(net.blocks) - 1)
     phase_plans = make(phases, list(net.blocks), net.backbone["name"], origin)

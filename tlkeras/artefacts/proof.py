@@ -100,7 +100,7 @@ class Proof:
             found = self._of_sounds(found)
         if hasattr(task, "gather"):
             found = task.gather(found, self.table, answer)
-        columns = task.columns(_chosen(held.targets, self.rows), found, answer)
+        columns = task.columns(data.at(held.targets, self.rows), found, answer)
         plain = {name: x.to_pylist() if hasattr(x, "to_pylist") else x for name, x in columns.items()}
         return task.score(plain, answer)["metrics"][self.name]
 
@@ -115,7 +115,7 @@ class Proof:
         """Training images, the same number of every class where there are classes."""
         held, n = self.held, self.trained.config.export.calibration
         rows = held.rows("train")
-        strata = np.array(self.trained.task.strata(_chosen(held.targets, rows), self.trained.answer) or [0] * len(rows))
+        strata = np.array(self.trained.task.strata(data.at(held.targets, rows), self.trained.answer) or [0] * len(rows))
         rng = np.random.default_rng(0)
         queues = [list(rng.permutation(rows[strata == s])) for s in np.unique(strata)]
         chosen = [q[i] for i in range(max(map(len, queues))) for q in queues if i < len(q)][:n]
@@ -232,10 +232,6 @@ class Proof:
         wide = replace(takes, length=self.length, padding="length")
         x, _, _ = texts.reading(self.table, wide)(np.arange(len(self.table)))
         return {name: tensor.numpy() for name, tensor in x.items()}
-
-
-def _chosen(targets, rows):
-    return targets[rows] if isinstance(targets, np.ndarray) else [targets[i] for i in rows]
 
 
 class Written:

@@ -11,7 +11,7 @@ import math
 from functools import partial
 
 from tlkeras.backbones import Backbone, Pixels
-from tlkeras.backbones.efficientnet_lite import STAGES, STEM, block, block_name, conv, scaled
+from tlkeras.backbones.efficientnet_lite import STAGES, STEM, conv, ends, scaled, stages
 from tlkeras.backbones.torch_fields import fields
 
 # Name: width, depth, pixels a side, weights (BatchNorm statistics too; measured).
@@ -53,40 +53,23 @@ def entries() -> tuple[Backbone, ...]:
 def build(name: str, size: tuple[int, int], weights: str | None = None):
     """Builds a variant: (B, height, width, 3) normalised pixels to features (B, height / 32, width / 32, c).
 
-    `size` is (height, width); `weights` is what `tlkeras.weights.load` takes, None for random ones.
+    `size` is (height, width). There are no sources, so `weights` is None; `tlkeras.weights.load` reads a file.
     """
-    if weights is not None:
-        from tlkeras.weights import load
-
-        return load(next(entry for entry in entries() if entry.name == name), weights, size)
     import keras
 
     width, depth, _, _ = VARIANTS[name]
     inputs = keras.Input((*size, 3), name="pixels")
     x = conv(inputs, scaled(STEM, width), 3, 2, "stem", _swish)
-    for stage, (kernel, repeats, filters, expansion, stride) in enumerate(STAGES, 1):
-        for index in range(math.ceil(depth * repeats)):
-            x = block(
-                x,
-                scaled(filters, width),
-                kernel,
-                stride if index == 0 else 1,
-                expansion,
-                block_name(stage, index),
-                _swish,
-                squeeze=x.shape[-1] // 4,
-            )
-    return keras.Model(inputs, x, name=name)
+    return keras.Model(inputs, stages(x, width, _repeats(depth), _swish, squeeze=True), name=name)
 
 
 def boundaries(depth: float) -> tuple[tuple[str, str], ...]:
     """The blocks: the stem, and each stage up to its last layer."""
-    counts = [math.ceil(depth * stage[1]) for stage in STAGES]
-    lasts = [
-        (f"block{stage}", f"{block_name(stage, count - 1)}_{'add' if count > 1 else 'project_bn'}")
-        for stage, count in enumerate(counts, 1)
-    ]
-    return (("stem", "stem_swish"), *lasts[:-1], ("block7", ""))
+    return (("stem", "stem_swish"), *ends(_repeats(depth))[:-1], ("block7", ""))
+
+
+def _repeats(depth: float) -> list[int]:
+    return [math.ceil(depth * stage[1]) for stage in STAGES]
 
 
 def torch_names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:

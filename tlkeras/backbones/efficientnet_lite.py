@@ -77,23 +77,13 @@ def build(name: str, size: tuple[int, int], weights: str | None = None):
     width, depth, _, _ = VARIANTS[name]
     inputs = keras.Input((*size, 3), name="pixels")
     x = conv(inputs, STEM, 3, 2, "stem")
-    for stage, (kernel, _, filters, expansion, stride) in enumerate(STAGES, 1):
-        for index in range(_repeats(stage, depth)):
-            x = block(
-                x, scaled(filters, width), kernel, stride if index == 0 else 1, expansion, block_name(stage, index)
-            )
-    x = conv(x, HEAD, 1, 1, "top")
+    x = conv(stages(x, width, _repeats(depth)), HEAD, 1, 1, "top")
     return keras.Model(inputs, x, name=name)
 
 
 def boundaries(depth: float) -> tuple[tuple[str, str], ...]:
     """The blocks: the stem, each stage up to its last layer, and the last convolution."""
-    lasts = []
-    for stage in range(1, len(STAGES) + 1):
-        repeats = _repeats(stage, depth)
-        # The first of a stage has no shortcut: its stride or its filters differ.
-        lasts.append((f"block{stage}", f"{block_name(stage, repeats - 1)}_{'add' if repeats > 1 else 'project_bn'}"))
-    return (("stem", "stem_relu"), *lasts, ("top", ""))
+    return (("stem", "stem_relu"), *ends(_repeats(depth)), ("top", ""))
 
 
 def relu6(x, name: str):
@@ -124,6 +114,26 @@ def torch_names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:
             module = outside.get(layer.name) or f"_blocks.{blocks.index(start)}.{inside[part]}"
             names[path] = (f"{module}.{field}", axes)
     return names
+
+
+def stages(x, width: float, repeats: list[int], act=relu6, squeeze: bool = False):
+    """The seven stages of an EfficientNet, each with so many blocks; with `squeeze` a squeeze-and-excitation in each,
+    of a quarter of the channels that come in."""
+    for stage, (kernel, _, filters, expansion, stride) in enumerate(STAGES, 1):
+        for index in range(repeats[stage - 1]):
+            narrow = x.shape[-1] // 4 if squeeze else 0
+            step, name = stride if index == 0 else 1, block_name(stage, index)
+            x = block(x, scaled(filters, width), kernel, step, expansion, name, act, narrow)
+    return x
+
+
+def ends(repeats: list[int]) -> list[tuple[str, str]]:
+    """Each stage as a block, with its last layer."""
+    # The first of a stage has no shortcut: its stride or its filters differ.
+    return [
+        (f"block{stage}", f"{block_name(stage, n - 1)}_{'add' if n > 1 else 'project_bn'}")
+        for stage, n in enumerate(repeats, 1)
+    ]
 
 
 def block(x, filters: int, kernel: int, stride: int, expansion: int, name: str, act=relu6, squeeze: int = 0):
@@ -166,10 +176,10 @@ def block_name(stage: int, index: int) -> str:
     return f"block{stage}{'abcdefghijklm'[index]}"
 
 
-def _repeats(stage: int, depth: float) -> int:
-    """How often a stage repeats its block; the first and the last stage are not scaled in the Lite variants."""
-    repeats = STAGES[stage - 1][1]
-    return repeats if stage in (1, len(STAGES)) else math.ceil(depth * repeats)
+def _repeats(depth: float) -> list[int]:
+    """How often each stage repeats its block; the first and the last are not scaled in the Lite variants."""
+    first, *inner, last = (stage[1] for stage in STAGES)
+    return [first, *(math.ceil(depth * n) for n in inner), last]
 
 
 def scaled(filters: int, width: float) -> int:

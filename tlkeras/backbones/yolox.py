@@ -52,12 +52,8 @@ def entries() -> tuple[Backbone, ...]:
 def build(name: str, size: tuple[int, int], weights: str | None = None):
     """Builds a variant: (B, height, width, 3) BGR pixels in 0..255 to features (B, height / 32, width / 32, c).
 
-    `size` is (height, width), both even; `weights` is what `tlkeras.weights.load` takes, None for random ones.
+    `size` is (height, width), both even. There are no sources, so `weights` is None; `tlkeras.weights.load` reads a file.
     """
-    if weights is not None:
-        from tlkeras.weights import load
-
-        return load(next(entry for entry in entries() if entry.name == name), weights, size)
     import keras
     from keras import layers
 

@@ -333,7 +333,7 @@ class Config(Section):
         None, description="Name of the run folder and of the served model. None: the file's name."
     )
     task: dict[str, Any] = Field(
-        description="image-classification or image-regression; a mapping with 'name' to set its options."
+        description="What is learned, such as image-classification or object-detection; a mapping with 'name' to set its options."
     )
     data: Data
     backbone: Backbone

@@ -48,7 +48,7 @@ class Held:
         targets = self.targets if targets is None else targets
         weights = np.ones(len(self.ids), np.float32) if weights is None else weights
         if reader is not None:
-            chosen = targets[rows] if isinstance(targets, np.ndarray) else [targets[i] for i in rows]
+            chosen = at(targets, rows)
             inputs = [self.inputs[i] for i in rows]
             if isinstance(self.inputs[0], tuple):
                 return reader.table(inputs, chosen, weights[rows])
@@ -75,6 +75,11 @@ class Held:
             "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
             **self.notes,
         }
+
+
+def at(targets, rows):
+    """The targets at `rows`: an array of an array, a list of a list."""
+    return targets[rows] if isinstance(targets, np.ndarray) else [targets[i] for i in rows]
 
 
 def prepare(cfg, task, options, run, offline: bool, progress, pixels=None) -> Held:
@@ -107,26 +112,10 @@ def collect(
 ) -> Held:
     """`prepare` without a run to write into. `every_class` False allows classes without a sample; `texts` says what a
     task on text or sound reads, `places` what a task on places in images does."""
-    samples = sources.read(section, offline, texts, places)
     kind = "image" if texts is None else texts.kind
-    look = {"image": _look_at_files, "text": _look_at_texts, "audio": _look_at_sounds}[kind]
-    looked = look(samples, section, progress, pixels)
-    report = _report(samples, looked)
-    if run is not None:
-        write_json(run.data_report, report)
-    if samples.bad:
-        lines = [f"{where}: {why}" for where, why in samples.bad.items()]
-        progress.line(
-            "warning   " + listed(f"{len(lines)} pictures or annotations cannot be used and are left out", lines)
-        )
-    for note in samples.notes:
-        progress.line(f"note      {note}")
-    if report["skipped"]:
-        _skip(samples, report["skipped"], section, progress, "texts" if kind == "text" else "files")
-    samples = samples.keep([bad is None for bad in looked.bad])
-    looked = looked.keep([i for i, bad in enumerate(looked.bad) if bad is None])
-    if not len(samples):
-        raise DataError(f"{samples.root}: no usable sample is left.")
+    samples, looked, report = _usable(
+        sources.read(section, offline, texts, places), kind, section, progress, pixels, run
+    )
     targets, answer = (
         task.targets(samples.labels, options, section.classes or samples.classes)
         if every_class or places
@@ -154,11 +143,7 @@ def collect(
         progress.line(listed("warning   nearly the same picture in two splits", notes, 5))
     if every_class and isinstance(targets, np.ndarray) and "train" in split and answer.get("classes"):
         _every_class_in_training(targets, split, answer)
-    counts = Counter(s for s in strata or [] if s is not None)
-    if counts and max(counts.values()) >= 20 * min(counts.values()):
-        progress.line(
-            f"warning   the largest class has {max(counts.values())} samples, the smallest {min(counts.values())}; consider task.class_weights: balanced"
-        )
+    _warn_of_rare_classes(strata, options, progress)
     if run is not None:
         write_json(run.data_report, {**report, "near_duplicates": notes})
     facts = {"skipped": len(report["skipped"]), "ignored": sum(samples.ignored.values()), "near_duplicates": len(notes)}
@@ -176,6 +161,38 @@ def collect(
         looked.jpeg,
         looked.images,
     )
+
+
+def _usable(samples, kind: str, section, progress, pixels, run):
+    """Looks at every sample and leaves out what cannot be used: (samples, what looking told of them, the report)."""
+    look = {"image": _look_at_files, "text": _look_at_texts, "audio": _look_at_sounds}[kind]
+    looked = look(samples, section, progress, pixels)
+    report = _report(samples, looked)
+    if run is not None:
+        write_json(run.data_report, report)
+    if samples.bad:
+        lines = [f"{where}: {why}" for where, why in samples.bad.items()]
+        progress.line(
+            "warning   " + listed(f"{len(lines)} pictures or annotations cannot be used and are left out", lines)
+        )
+    for note in samples.notes:
+        progress.line(f"note      {note}")
+    if report["skipped"]:
+        _skip(samples, report["skipped"], section, progress, "texts" if kind == "text" else "files")
+    samples = samples.keep([bad is None for bad in looked.bad])
+    looked = looked.keep([i for i, bad in enumerate(looked.bad) if bad is None])
+    if not len(samples):
+        raise DataError(f"{samples.root}: no usable sample is left.")
+    return samples, looked, report
+
+
+def _warn_of_rare_classes(strata, options, progress) -> None:
+    counts = Counter(s for s in strata or [] if s is not None)
+    if counts and max(counts.values()) >= 20 * min(counts.values()):
+        advice = "; consider task.class_weights: balanced" if hasattr(options, "class_weights") else ""
+        progress.line(
+            f"warning   the largest class has {max(counts.values())} samples, the smallest {min(counts.values())}{advice}"
+        )
 
 
 @dataclass(frozen=True)

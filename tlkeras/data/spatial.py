@@ -19,15 +19,13 @@ MOST_BOXES = 200  # of one picture made by mosaic
 QUADRANTS = ((0, 0), (1, 0), (0, 1), (1, 1))  # whether on the right, whether below
 
 
-def refuse(options: Augmentation, kind: str) -> None:
-    """Checks that options of augmentation suit `kind`, 'boxes' or 'masks'.
-
-    Raises:
-        ConfigError: names every option that would move pixels and leave the annotation behind.
-    """
-    if wrong := [name for name in ("rand_augment", "mixup", "cutmix") if getattr(options, name)]:
-        others = "flip, rotate, crop, brightness, contrast, erase and mosaic"
-        raise ConfigError(*(f"augment.{name} does not keep {kind} with their picture; {others} do." for name in wrong))
+def unsuited(options: Augmentation, kind: str | None) -> dict[str, str]:
+    """Options that do not suit `kind`, 'boxes' or 'masks', each with the reason; None: pictures with neither."""
+    if kind is None:
+        return {"mosaic": "is for boxes and masks; take it out."} if options.mosaic else {}
+    others = "flip, rotate, crop, brightness, contrast, erase and mosaic"
+    wrong = [name for name in ("rand_augment", "mixup", "cutmix") if getattr(options, name)]
+    return dict.fromkeys(wrong, f"does not keep {kind} with their picture; {others} do.")
 
 
 def spatial_augmenter(options: Augmentation, size: tuple[int, int], kind: str):
@@ -44,7 +42,8 @@ def spatial_augmenter(options: Augmentation, size: tuple[int, int], kind: str):
     import keras
     import tensorflow as tf
 
-    refuse(options, kind)
+    if wrong := unsuited(options, kind):
+        raise ConfigError(*(f"augment.{name} {why}" for name, why in wrong.items()))
     colours = sample_augmenter(options.model_copy(update={"flip": None, "rotate": 0.0, "crop": 1.0}), size)
 
     def augment(image, target, seed):

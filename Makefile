@@ -13,8 +13,9 @@ quickstart: .venv/quickstart
 	$(BIN)/tlkeras report $(RUN)
 	$(BIN)/tlkeras export $(RUN)
 
+# Two at a time: most of a test is tracing, which one core does. A file stays with one of them, for its fixtures.
 test: .venv/test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import configure, data, device, network, tasks
+from tlkeras import card, configure, data, device, network, tasks, tracking
 from tlkeras.config import Config, Data
 from tlkeras.data import pipeline, sounds, texts
 from tlkeras.errors import DataError, ModelError, UsageError
@@ -98,6 +98,10 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
     everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
     write_json(trained.run.metrics, {**everything, name: result})
     trained.run.record("evaluated", split=name, **{result["main"]: result["metrics"][result["main"]]})
+    written = card.write(trained.run)
+    with tracking.opened(trained.config, trained.run, progress) as told:
+        told.result(name, result["metrics"])
+        told.file(written)
     return result
 
 

@@ -5,6 +5,9 @@ Markdown, `model-card.md` in the run and in each artefact's folder. The headings
 """
 
 import csv
+import datetime
+import json
+import re
 import shlex
 from pathlib import Path
 
@@ -47,11 +50,23 @@ class Records:
         self.held = data.reopen(run) if run.splits.is_file() else None
         self.test = self.metrics.get("test")
 
+        self.history = []
+        if run.history.is_file():
+            with run.history.open(encoding="utf8", newline="") as f:
+                self.history = list(csv.DictReader(f))
+
     def epochs(self, phase: str) -> int:
-        if not self.run.history.is_file():
-            return 0
-        with self.run.history.open(encoding="utf8", newline="") as f:
-            return sum(row["phase"] == phase for row in csv.DictReader(f))
+        return sum(row["phase"] == phase for row in self.history)
+
+    @property
+    def last(self) -> dict:
+        return self.history[-1] if self.history else {}
+
+    @property
+    def reproduced(self) -> dict | None:
+        """The event of the last time that the run was trained again."""
+        lines = self.run.status.read_text("utf8").splitlines() if self.run.status.is_file() else []
+        return next((json.loads(x) for x in reversed(lines) if '"event": "reproduced"' in x), None)
 
     def artefact(self, form: str) -> dict:
         path = self.run.artefact(form) / "parity.json"
@@ -128,7 +143,9 @@ def _output(records: Records) -> str:
     if records.classes and "classification" in task and "token" not in task:
         return "a score for each class; the highest is the answer"
     if task.endswith("regression"):
-        return "numbers, in the unit of the data" if answer.get("values", 1) > 1 else "a number, in the unit of the data"
+        return (
+            "numbers, in the unit of the data" if answer.get("values", 1) > 1 else "a number, in the unit of the data"
+        )
     return {
         "token-classification": "a tag for every word",
         "question-answering": "the place of the answer in the text",
@@ -148,12 +165,23 @@ def _quality(records: Records) -> str:
             if counted
             else "**Never measured on samples apart**: the data has no test split."
         )
+        if "val" not in records.metrics and (last := records.last):
+            shown = ", ".join(
+                f"{k[4:].replace('_', ' ')} {float(v):.4f}" for k, v in last.items() if k.startswith("val_") and v
+            )
+            parts.append(
+                f"On the validation samples after the last epoch, which steered training: {shown}." if shown else ""
+            )
     for split, result in records.metrics.items():
         if split in SPLITS:
             parts.append(_measured(records, split, result))
     if (shown := records.test or records.metrics.get("data")) and shown.get("per_class"):
         parts.append(_by_class(records, shown))
-    return "\n\n".join(parts)
+    if done := records.reproduced:
+        day = datetime.datetime.fromtimestamp(done["time"], datetime.UTC).date()
+        came = "the same figures" if done["holds"] else "other figures"
+        parts.append(f"Trained again from its own record on {day}: {came}, at most {done['largest']:.1g} apart.")
+    return "\n\n".join(p for p in parts if p)
 
 
 def _measured(records: Records, split: str, result: dict) -> str:
@@ -220,9 +248,7 @@ def _limits(records: Records) -> list[str]:
         said.append("Which languages the texts are in is not recorded; others than theirs were not tried.")
     if thing == "sound":
         said.append("Voices, rooms, microphones and languages other than those of the data were not tried.")
-    said.append(
-        "Not tested: disturbed or hostile inputs, drift over time, and differences between groups of people."
-    )
+    said.append("Not tested: disturbed or hostile inputs, drift over time, and differences between groups of people.")
     said.append("One training with one seed on one split; another gives other figures.")
     return said
 
@@ -275,7 +301,9 @@ def _making(records: Records) -> str:
         f"Seed {records.config.train.seed}, {manifest.get('precision', '')} on the {manifest.get('device', '').upper()}, batches of {plan.get('steps', {}).get('batch', records.config.train.batch)}.",
     ]
     if records.config.backbone.lora:
-        lines.append(f"Adapted by LoRA of rank {records.config.backbone.lora.rank}, merged into the weights afterwards.")
+        lines.append(
+            f"Adapted by LoRA of rank {records.config.backbone.lora.rank}, merged into the weights afterwards."
+        )
     if records.config.augment.active:
         changed = records.config.augment.model_dump(exclude_defaults=True)
         lines.append("Augmented: " + ", ".join(f"{k} {v}" for k, v in changed.items()) + ".")
@@ -292,7 +320,9 @@ def _making(records: Records) -> str:
                 f"{phase['optimizer']}, {phase['learning_rate']:g}",
             )
         )
-    return f"{bullets(lines)}\n\n{table(['phase', 'trained blocks', 'parameters', 'epochs', 'optimizer and rate'], rows)}"
+    return (
+        f"{bullets(lines)}\n\n{table(['phase', 'trained blocks', 'parameters', 'epochs', 'optimizer and rate'], rows)}"
+    )
 
 
 def _weights(records: Records) -> str:
@@ -376,4 +406,5 @@ def bullets(lines: list[str]) -> str:
 def plain(value) -> str:
     """A name as Markdown that shows it as it is, on one line."""
     shown = " ".join(str(value).split())
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in shown if c.isprintable())
+    shown = "".join(f"\\{c}" if c in "\\`*[]<>|#" else c for c in shown if c.isprintable())
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", shown)  # inside a word it means nothing

@@ -305,8 +305,8 @@ def _column(column):
     return column.to_pylist()
 
 
-def last_epoch(run: Run) -> dict:
-    """The figures of the last epoch of a run's history."""
+def last_epoch(run: Run, digits: int | None = 4) -> dict:
+    """The figures of the last epoch of a run's history; `digits` None: all of them."""
     import csv
 
     if not run.history.is_file():
@@ -314,7 +314,7 @@ def last_epoch(run: Run) -> dict:
     with run.history.open(encoding="utf8", newline="") as f:
         row = list(csv.DictReader(f))[-1]
     return {
-        k: row[k] if k in ("phase", "epoch") else round(float(row[k]), 4)
+        k: row[k] if k in ("phase", "epoch") else float(row[k]) if digits is None else round(float(row[k]), digits)
         for k in row
         if row[k] != "" and k != "seconds"
     }

@@ -149,11 +149,6 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
 
 
 def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dict:
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("tlkeras", "tensorflow", "keras", "keras-hub", "numpy")
-        if _installed(name)
-    } | {"python": platform.python_version()}
     return {
         "schema": 1,
         "name": cfg.name,
@@ -163,9 +158,16 @@ def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dic
         "device": used,
         "precision": precision,
         "weights": cfg.backbone.weights,
-        "versions": versions,
+        "versions": versions(),
         "machine": device.describe(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a run's figures depend on."""
+    names = ("tlkeras", "tensorflow", "keras", "keras-hub", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names if _installed(name)}
+    return {**found, "python": platform.python_version()}
 
 
 def _installed(name: str) -> bool:

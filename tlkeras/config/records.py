@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from tlkeras.config.section import Count, Fraction, Positive, Section, Seed
 from tlkeras.config.sweeps import Sweep
 
+
 def size_in_bytes(text: str) -> int:
     """'500MB', '20GB' or '1.5TB' as a number of bytes."""
     if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]B)", text)):

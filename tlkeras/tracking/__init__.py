@@ -51,7 +51,9 @@ class Told:
         self.live: dict = {}
 
     def begin(self, name: str, *given) -> None:
-        self._do(name, lambda: self.live.update({name: importlib.import_module(f"tlkeras.tracking.{name}").begin(*given)}))
+        self._do(
+            name, lambda: self.live.update({name: importlib.import_module(f"tlkeras.tracking.{name}").begin(*given)})
+        )
 
     def epoch(self, step: int, row: dict) -> None:
         self._each(lambda tracker: tracker.epoch(step, row))

@@ -15,6 +15,7 @@ LONGEST = 6000  # characters that a parameter holds
 def begin(run, name: str, facts: dict, known: str | None):
     # Read when mlflow is imported; without it the package counts its uses at its makers'.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from mlflow import MlflowClient
     from mlflow.entities import Param
 

@@ -4,6 +4,7 @@ Left off: W&B's own reports of errors, its readings of the machine, the code, th
 """
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -40,7 +41,7 @@ class Offline:
         self.begun.summary.update({f"{split}/{k}": v for k, v in metrics.items()})
 
     def file(self, path: Path) -> None:
-        self.begun.save(str(path), base_path=str(path.parent), policy="now")
+        shutil.copy(path, self.begun.dir)
 
     def end(self, how: str) -> None:
-        self.begun.finish(exit_code=0 if how == "finished" else 1, quiet=True)
+        self.begun.finish(exit_code=0 if how == "finished" else 1)

@@ -47,7 +47,9 @@ def _over_time(found: dict, complete: list[dict]) -> Html:
     best = [pick(r["value"] for r in rows[: i + 1]) for i in range(len(rows))]
     numbers = [r["trial"] for r in rows]
     axes, marks = _axes((min(numbers), max(numbers)), [r["value"] for r in rows])
-    steps = [f"{axes.x(x)} {axes.y(y)}" for x, y in zip(numbers, best, strict=True)]
+    # The best stays until a better one comes.
+    steps = [f"{axes.x(numbers[0])} {axes.y(best[0])}"]
+    steps += [f"{axes.x(x)} {axes.y(y)}" for x, pair in zip(numbers[1:], zip(best, best[1:], strict=False), strict=True) for y in pair]
     whole = sorted({round(v) for v in charts.ticks(axes.low_x, axes.high_x)})
     return _figure(
         "Over the trials; the line is the best so far",
@@ -127,9 +129,24 @@ def _table(found: dict) -> Html:
             "" if r["epochs"] is None else str(r["epochs"]),
             "" if r["seconds"] is None else f"{r['seconds']:.1f}",
             *(name(_said(r["params"][k])) if k in r["params"] else "" for k in keys),
-            tag("span", str(r["why"] or "").splitlines()[0] if r["why"] else "", class_="off"),
         ]
         for r in found["trials"]
     ]
-    head = ["Trial", found["metric"], "Validation loss", "Epochs", "Seconds", *keys, ""]
-    return table(head, rows, "The best first, then those that were ended early or failed.", numbers=range(1, 5))
+    head = ["Trial", found["metric"], "Validation loss", "Epochs", "Seconds", *shortened(keys)]
+    failed = [r for r in found["trials"] if r["state"] == "failed"]
+    reasons = [tag("li", f"Trial {r['trial']} failed: {str(r['why']).splitlines()[0]}") for r in failed]
+    caption = "The best first, then those that were ended early (pruned) or failed."
+    return join(table(head, rows, caption, numbers=range(1, 5)), tag("ul", reasons) if reasons else None)
+
+
+def shortened(keys: list[str]) -> list[str]:
+    """The last words of keys, as many as tell them apart.
+
+    >>> shortened(["train.phases.0.epochs", "train.phases.1.epochs", "task.dropout"])
+    ['0.epochs', '1.epochs', 'dropout']
+    """
+
+    def last(key, n):
+        return ".".join(key.split(".")[-n:])
+
+    return [next(last(k, n) for n in range(1, 99) if sum(last(o, n) == last(k, n) for o in keys) == 1) for k in keys]

@@ -81,8 +81,10 @@ def sweep(what, out=None, sets=(), resume: bool = False, trials: int | None = No
 
 def _opened(folder: Path, cfg: Config, offline: bool, progress: Progress) -> Search:
     import optuna
+    import tensorflow as tf
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    tf.get_logger().setLevel("ERROR")  # every trial is a graph of its own, which TensorFlow takes for a mistake
     asked = cfg.sweep
     metric = asked.metric or _main(cfg, offline)
     lower = metric in LOWER

@@ -5,14 +5,14 @@ import math
 from pathlib import Path
 
 from tlkeras.config.document import quoted
+from tlkeras.reports import search as page
+from tlkeras.reports.search import shortened
 from tlkeras.run import Run, write_json, write_text
 from tlkeras.sweeping.search import Search
 
 
 def written(search: Search, seconds: float | None = None) -> dict:
     """Writes sweep.json, sweep.html and best.yaml as things stand; returns the first."""
-    from tlkeras.reports import search as page
-
     rows = [_row(search, t) for t in search.study.get_trials(deepcopy=False) if t.state.name != "WAITING"]
     complete = [r for r in rows if r["state"] == "complete"]
     sign = 1 if search.lower else -1
@@ -65,7 +65,7 @@ def short(value) -> str:
 def text(found: dict, most: int = 20) -> str:
     """A result of `sweep` as a table for people, the best first."""
     keys = list(found["over"])
-    heads = ["trial", found["metric"], *(["val_loss"] if found["metric"] != "val_loss" else []), "epochs", "s", *keys]
+    heads = ["trial", found["metric"], *(["val_loss"] if found["metric"] != "val_loss" else []), "epochs", "s", *shortened(keys)]
     lines = [heads]
     for row in found["trials"][:most]:
         value = f"{row['value']:.4f}" if row["value"] is not None and row["state"] == "complete" else row["state"]

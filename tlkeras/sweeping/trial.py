@@ -9,6 +9,7 @@ import time
 from tlkeras import evaluation, training
 from tlkeras.config.document import quoted
 from tlkeras.errors import ConfigError, Diverged, Interrupted, MachineError, ModelError, UsageError, nearest
+from tlkeras.reports.search import shortened
 from tlkeras.run import Run, read_json
 from tlkeras.sweeping.result import short
 from tlkeras.sweeping.search import Search, ended
@@ -26,7 +27,7 @@ def attempt(search: Search, trial) -> None:
     study, began, epochs = search.study, time.monotonic(), 0
     folder = search.folder / f"trial-{trial.number:04d}"
     given = {key: json.loads(v) if isinstance(v, str) else v for key, v in trial.params.items()}
-    told = ", ".join(f"{key} {short(v)}" for key, v in given.items())
+    told = ", ".join(f"{k} {short(v)}" for k, v in zip(shortened(list(given)), given.values(), strict=True))
     label = f"trial {trial.number:<4}"
 
     def judged(step: int, row: dict) -> None:

@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Lower floors first; a room imports its own floor and those below.
 FLOORS = [
     {"errors", "progress"},
-    {"run", "config", "device", "steps", "fused"},
+    {"run", "config", "device", "steps", "fused", "tracking"},
     {"blocks", "lora"},
     {"backbones", "weights", "detectors", "decoders"},
     {
@@ -35,9 +35,9 @@ FLOORS = [
     {"configure", "network"},
     {"plans", "health"},
     {"prefix"},
-    {"preview", "fitting", "server"},
+    {"preview", "fitting", "server", "card"},
     {"evaluation", "training"},
-    {"answers", "artefacts", "reports", "completion", "pretrained"},
+    {"answers", "artefacts", "reports", "completion", "pretrained", "sweeping", "reproduction"},
     {"command"},
     {"cli", "__main__"},
 ]

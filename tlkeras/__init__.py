@@ -28,7 +28,9 @@ _VERBS = {
     "plan": "preview",
     "predict": "answers",
     "report": "reports",
+    "reproduce": "reproduction",
     "serve": "server",
+    "sweep": "sweeping",
     "train": "training",
 }
 

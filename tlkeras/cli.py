@@ -215,6 +215,38 @@ def evaluate(run, split, data, batch, quiet):
     return Answer(result, evaluation.text(result), f"tlkeras report {run}, or: tlkeras export {run}")
 
 
+@verb("sweep")
+@click.argument("config", type=PATH)
+@click.option(
+    "-s", "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value: -s sweep.trials=5",
+    shell_complete=completion.complete_set,
+)  # fmt: skip
+@click.option("--out", type=PATH, help="Folder of the sweep; default: saved_models/NAME-sweep.")
+@click.option("--resume", is_flag=True, help="CONFIG is the folder of a sweep: go on with it.")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all; default: the config's.")
+@offline_option
+@quiet_option
+def sweep(config, sets, out, resume, trials, offline, quiet):
+    """Searches what section `sweep` of CONFIG says; writes the config of the best trial."""
+    from tlkeras import sweeping
+
+    found = sweeping.sweep(config, out, sets, resume, trials, offline, quiet)
+    return Answer(found, sweeping.text(found), f"tlkeras evaluate {found['best']['run']}")
+
+
+@verb("reproduce")
+@run_argument
+@click.option("--out", type=PATH, help="The new run folder; default: beside RUN, as NAME-again.")
+@offline_option
+@quiet_option
+def reproduce(run, out, offline, quiet):
+    """Trains RUN again from its own record and compares every figure; exit code 5 where one differs."""
+    from tlkeras import reproduction
+
+    found = reproduction.reproduce(run, out, offline, quiet)
+    return Answer(found, reproduction.text(found), exit_code=0 if found["holds"] else 5)
+
+
 @verb("predict")
 @run_argument
 @click.argument("files", nargs=-1, type=PATH)

@@ -26,7 +26,43 @@ def load(path, sets=()):
 
     if wrong := spatial.unsuited(cfg.augment, tasks.annotations(cfg.task_name)):
         raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
+    if cfg.sweep and (mistakes := _unfit(path, sets, cfg, origin)):
+        raise ConfigError(*mistakes)
     return cfg, origin
+
+
+FIXED = ("name", "extends", "version", "sweep")
+
+
+def _unfit(path, sets, cfg: config.Config, origin) -> list[str]:
+    """What is wrong with a sweep's keys and values: each is put into the config as --set would."""
+    found = []
+    for key, tried in cfg.sweep.over.items():
+        where = next(o for n in (3, 2, 1) if (o := origin(("sweep", "over", key)[:n])) != "default")
+        if key.split(".")[0] in FIXED:
+            found.append(f"{where}: sweep.over: {key} is the same in every trial.")
+            continue
+        if key.startswith("train.phases.") and cfg.train.phases is None:
+            found.append(
+                f"{where}: sweep.over: {key} needs phases that are written out in train.phases; now the recipe makes them. `tlkeras init` writes them."
+            )
+            continue
+        for value in tried if isinstance(tried, list) else (tried.low, tried.high):
+            one = f"{key}={quoted(value)}"
+            try:
+                load(path, [*sets, "sweep=null", one])
+            except ConfigError as e:
+                found += [f"{where}: sweep.over: {m.removeprefix(f'--set {one}: ')}" for m in e.mistakes]
+    return list(dict.fromkeys(found))
+
+
+def takes(path, sets, key: str, value) -> bool:
+    """Whether a config may have this value at a key, written as for --set."""
+    try:
+        load(path, [*sets, "sweep=null", f"{key}={quoted(value)}"])
+    except ConfigError:
+        return False
+    return True
 
 
 def phases(cfg: config.Config, samples: int, blocks: int):

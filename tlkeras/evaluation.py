@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import configure, data, device, network, tasks
+from tlkeras import card, configure, data, device, network, tasks, tracking
 from tlkeras.config import Config, Data
 from tlkeras.data import pipeline, sounds, texts
 from tlkeras.errors import DataError, ModelError, UsageError
@@ -98,6 +98,10 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
     everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
     write_json(trained.run.metrics, {**everything, name: result})
     trained.run.record("evaluated", split=name, **{result["main"]: result["metrics"][result["main"]]})
+    written = card.write(trained.run)
+    with tracking.opened(trained.config, trained.run, progress) as told:
+        told.result(name, result["metrics"])
+        told.file(written)
     return result
 
 
@@ -301,8 +305,8 @@ def _column(column):
     return column.to_pylist()
 
 
-def last_epoch(run: Run) -> dict:
-    """The figures of the last epoch of a run's history."""
+def last_epoch(run: Run, digits: int | None = 4) -> dict:
+    """The figures of the last epoch of a run's history; `digits` None: all of them."""
     import csv
 
     if not run.history.is_file():
@@ -310,7 +314,7 @@ def last_epoch(run: Run) -> dict:
     with run.history.open(encoding="utf8", newline="") as f:
         row = list(csv.DictReader(f))[-1]
     return {
-        k: row[k] if k in ("phase", "epoch") else round(float(row[k]), 4)
+        k: row[k] if k in ("phase", "epoch") else float(row[k]) if digits is None else round(float(row[k]), digits)
         for k in row
         if row[k] != "" and k != "seconds"
     }

@@ -36,10 +36,12 @@ class Fitting:
         train_table,
         val_table,
         progress: Progress,
+        each_epoch: list,
     ):
         self.cfg, self.run, self.net, self.task, self.options = cfg, run, net, task, options
         self.device, self.precision = machine
         self.train_table, self.val_table, self.progress = train_table, val_table, progress
+        self.each_epoch = each_epoch  # each is told the number of epochs so far and the row of the last
         self.stop: str | None = None  # name of the signal that asked to stop
         self.began = time.monotonic()
         self.history: list[dict] = []
@@ -124,7 +126,7 @@ class Fitting:
                     initial_epoch=epoch,
                     epochs=phase.epochs,
                     validation_data=held_out(),
-                    callbacks=watch.callbacks(),
+                    callbacks=[watch],
                     shuffle=False,
                     verbose=0,
                 )
@@ -233,18 +235,13 @@ def _length(takes, table) -> int | None:
 
 
 def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, best):
-    """The callback of a phase, and Keras' TensorBoard where asked for."""
+    """The callback of a phase."""
     import keras
 
     phase: Phase = one.phase
     run, progress, total = fitting.run, fitting.progress, per_epoch * phase.epochs
 
     class Watch(keras.callbacks.Callback):
-        def callbacks(self):
-            if not fitting.cfg.train.tensorboard:
-                return [self]
-            return [self, keras.callbacks.TensorBoard(run.logs / phase.name, update_freq="epoch")]
-
         def on_train_begin(self, logs=None):
             progress.start()
 
@@ -301,6 +298,8 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
                     f"  no better val_loss for {phase.early_stopping.patience} epochs; back to epoch {self.best['epoch'] + 1}"
                 )
                 self.model.stop_training = True
+            for told in fitting.each_epoch:
+                told(len(fitting.history), row)
 
     watch = Watch()
     watch.best = best

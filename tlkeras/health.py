@@ -17,6 +17,9 @@ EXTRAS = {
     "text": ("sacrebleu", "rouge_score"),
     "openvino": ("openvino",),
     "tensorboard": ("tensorboard",),
+    "sweep": ("optuna",),
+    "mlflow": ("mlflow", "sqlalchemy"),
+    "wandb": ("wandb",),
 }
 PACKAGES = ("tlkeras", "tensorflow", "keras", "keras-hub", "tensorflow-datasets", "click")
 

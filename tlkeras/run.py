@@ -5,6 +5,7 @@
     history.csv        a row an epoch                     checkpoints/            to resume from
     backbone.json      the backbone's own configuration   model.keras             the result
     predictions-SPLIT.parquet, metrics.json, report.html, artefacts/FORMAT/, error.log
+    model-card.md      what to know of the model       tracking.json, logs/   what trackers call the run
 
 Every file appears whole or not at all: it is written beside its place, synced, and renamed.
 """
@@ -45,6 +46,8 @@ class Run:
         self.data_report = self.folder / "data_report.json"
         self.error_log = self.folder / "error.log"
         self.logs = self.folder / "logs"
+        self.tracking = self.folder / "tracking.json"
+        self.card = self.folder / "model-card.md"
 
     def predictions(self, split: str) -> Path:
         return self.folder / f"predictions-{split}.parquet"

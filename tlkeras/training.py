@@ -1,22 +1,24 @@
 """A run, read top to bottom: config, data, network, plan, phases (fitting.py), result."""
 
 import importlib.metadata
-import importlib.util
+import platform
 import time
 from pathlib import Path
 
-from tlkeras import config, configure, data, device, lora, network, plans, preview, tasks
+from tlkeras import card, config, configure, data, device, lora, network, plans, preview, tasks, tracking
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
 from tlkeras.data import sounds, texts
-from tlkeras.errors import UsageError, missing_extra
+from tlkeras.errors import UsageError
 from tlkeras.fitting import Fitting
 from tlkeras.progress import Progress
 from tlkeras.run import Run, create, free_folder, open_run, read_json, replacing, sha256, write_json, write_text
 from tlkeras.weights import transformers as files
 
 
-def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, quiet: bool = False) -> Run:
+def train(
+    what, out=None, sets=(), resume: bool = False, offline: bool = False, quiet: bool = False, each_epoch=None
+) -> Run:
     """Trains what a config file says, or a folder of data with a config made for it; returns the run.
 
     Args:
@@ -25,6 +27,7 @@ def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, 
         sets: overrides 'train.phases.0.epochs=3'.
         resume: go on with the run folder `what` after its last checkpoint.
         offline: touch no network; missing weights are an error.
+        each_epoch: called with the number of epochs so far, of all phases, and the row of the last; what it raises ends the run.
 
     Raises:
         TlkerasError: see tlkeras.errors for what each stands for.
@@ -39,10 +42,17 @@ def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, 
         cfg, origin = configure.load(run.config)
     else:
         cfg, origin = configure.load(_config_file(what), sets)
+        tracking.check(cfg)
         run = create(out or free_folder("saved_models", cfg.name))
         write_text(run.config, config.render(cfg))
     with run.lock():
-        return _train(cfg, origin, run, resume, offline, progress)
+        if resume and run.model.is_file():
+            progress.line(f"{run.folder} is finished already.")
+            return run
+        with tracking.opened(cfg, run, progress) as told:
+            _train(cfg, origin, run, resume, offline, progress, [told.epoch, *([each_epoch] if each_epoch else [])])
+            told.file(card.write(run))
+    return run
 
 
 def _config_file(what) -> Path:
@@ -55,15 +65,10 @@ def _config_file(what) -> Path:
     return made
 
 
-def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress) -> Run:
+def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress, each_epoch: list) -> None:
     import keras
 
-    if resume and run.model.is_file():
-        progress.line(f"{run.folder} is finished already.")
-        return run
     # ------------------------------------------------------------------ machine
-    if cfg.train.tensorboard and not importlib.util.find_spec("tensorboard"):
-        raise missing_extra("tensorboard", "tensorboard")
     used, precision = device.choose(cfg.train.device, cfg.train.precision)
     keras.utils.set_random_seed(cfg.train.seed)
     run.record("start", device=used, precision=precision, resumed=resume)
@@ -119,6 +124,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         train_table,
         val_table,
         progress,
+        each_epoch,
     )
     with fit.stopped_by_signals():
         fit.all(phase_plans, resume)
@@ -140,15 +146,9 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     manifest = read_json(run.manifest)
     write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
     run.record("done", seconds=round(time.monotonic() - fit.began, 1))
-    return run
 
 
 def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dict:
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("tlkeras", "tensorflow", "keras", "keras-hub", "numpy")
-        if _installed(name)
-    }
     return {
         "schema": 1,
         "name": cfg.name,
@@ -158,9 +158,16 @@ def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dic
         "device": used,
         "precision": precision,
         "weights": cfg.backbone.weights,
-        "versions": versions,
+        "versions": versions(),
         "machine": device.describe(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a run's figures depend on."""
+    names = ("tlkeras", "tensorflow", "keras", "keras-hub", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names if _installed(name)}
+    return {**found, "python": platform.python_version()}
 
 
 def _installed(name: str) -> bool:

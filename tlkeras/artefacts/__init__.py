@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras import __version__, configure, network, tasks
+from tlkeras import __version__, card, configure, network, tasks
 from tlkeras.artefacts import saved_model, tflite
 from tlkeras.artefacts.proof import Proof, Written
 from tlkeras.data import sources
 from tlkeras.errors import GateError, UsageError, nearest
 from tlkeras.evaluation import Trained, columns_of, open_trained
 from tlkeras.progress import Progress
-from tlkeras.run import Run, replacing_folder, write_json
+from tlkeras.run import Run, replacing_folder, write_json, write_text
 
 FORMATS = configure.FORMATS
 
@@ -66,6 +66,7 @@ def export(folder, to=(), max_drop: float | None = None, quiet: bool = False) ->
                 write_json(temporary / "contract.json", what)
                 row = proof.hold(form, temporary, allowed, what)
                 write_json(temporary / "parity.json", {"schema": 1, **row})
+                write_text(temporary / trained.run.card.name, card.text(card.Records(trained.run), row))
         except GateError as e:
             failed.append(str(e))
             continue

@@ -23,11 +23,12 @@ from tlkeras.config.records import (
     Lora,
     Phase,
     Prefix,
-    Section,
     Train,
     size_in_bytes,
     slug,
 )
+from tlkeras.config.section import Section
+from tlkeras.config.sweeps import Range, Sweep
 from tlkeras.config.wording import fields, line, sentences
 from tlkeras.errors import ConfigError, nearest
 
@@ -41,7 +42,9 @@ __all__ = [
     "Lora",
     "Phase",
     "Prefix",
+    "Range",
     "Section",
+    "Sweep",
     "Train",
     "Vocabulary",
     "fields",

@@ -6,12 +6,10 @@ The field descriptions are the documentation: `tlkeras config schema` hands them
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
+from tlkeras.config.section import Count, Fraction, Positive, Section, Seed
+from tlkeras.config.sweeps import Sweep
 
 
 def size_in_bytes(text: str) -> int:
@@ -19,12 +17,6 @@ def size_in_bytes(text: str) -> int:
     if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]B)", text)):
         raise ValueError(f"a size is a number and MB, GB or TB, as in 20GB; received {text}")
     return int(float(found[1]) * {"MB": 1e6, "GB": 1e9, "TB": 1e12}[found[2]])
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _listed(value):
@@ -72,6 +64,7 @@ class Data(Section):
         "fail", description="What to do about files that cannot be read: stop, or leave them out and list them."
     )
     follow_symlinks: bool = Field(False, description="Follow links that stay inside the data folder.")
+    licence: str | None = Field(None, description="What the data may be used under; for the model card alone.")
 
     @model_validator(mode="after")
     def _one_source(self):
@@ -284,7 +277,10 @@ class Train(Section):
     xla: Literal["auto", "on", "off"] = Field(
         "auto", description="Compile with XLA; auto: on a GPU where a few steps show that it is faster."
     )
-    tensorboard: bool = Field(False, description="Write TensorBoard event files into the run.")
+    track: list[Literal["tensorboard", "mlflow", "wandb"]] | None = Field(
+        None,
+        description="Where epochs and metrics are written besides the run's own files, on this machine alone: tensorboard, mlflow, wandb. None: tensorboard where it is installed.",
+    )
     keep_checkpoints: Count = Field(2, description="Checkpoints kept to resume from.")
 
     @property
@@ -341,6 +337,7 @@ class Config(Section):
     prefix: Prefix = Prefix()
     train: Train = Train()
     export: Annotated[Export, BeforeValidator(_targets)] = Export()
+    sweep: Sweep | None = Field(None, description="What `tlkeras sweep` searches.")
 
     @property
     def task_name(self) -> str:

@@ -5,7 +5,7 @@ import types
 import typing
 
 from tlkeras.config.document import Document
-from tlkeras.config.records import Section
+from tlkeras.config.section import Section
 from tlkeras.errors import nearest
 
 # What a value must be, by pydantic's type of error; {names} come from the error's context.

@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Lower floors first; a room imports its own floor and those below.
 FLOORS = [
     {"errors", "progress"},
-    {"run", "config", "device", "steps", "fused"},
+    {"run", "config", "device", "steps", "fused", "averages"},
     {"blocks", "lora"},
     {"backbones", "weights", "detectors", "decoders"},
     {
@@ -37,7 +37,7 @@ FLOORS = [
     {"prefix"},
     {"preview", "fitting", "server"},
     {"evaluation", "training"},
-    {"answers", "artefacts", "reports", "completion", "pretrained"},
+    {"answers", "artefacts", "reports", "completion", "pretrained", "rates", "soups"},
     {"command"},
     {"cli", "__main__"},
 ]

@@ -23,12 +23,14 @@ _VERBS = {
     "evaluate": "evaluation",
     "export": "artefacts",
     "find": "pretrained",
+    "find_rate": "rates",
     "init": "configure",
     "load": "configure",
     "plan": "preview",
     "predict": "answers",
     "report": "reports",
     "serve": "server",
+    "soup": "soups",
     "train": "training",
 }
 

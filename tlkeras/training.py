@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, 
         return _train(cfg, origin, run, resume, offline, progress)
 
 
+def looked(path, look, sets=(), offline: bool = False, quiet: bool = False):
+    """What `look(fitting, plans, phases)` finds at the network and the data of a config, prepared as for training. No
+    run comes of it."""
+    cfg, origin = configure.load(path, sets)
+    with tempfile.TemporaryDirectory() as folder:
+        run = create(Path(folder) / "run")
+        write_text(run.config, config.render(cfg))
+        return _train(cfg, origin, run, False, offline, Progress(quiet), look)
+
+
 def _config_file(what) -> Path:
     path = Path(what)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -55,7 +66,7 @@ def _config_file(what) -> Path:
     return made
 
 
-def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress) -> Run:
+def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress, look=None) -> Run:
     import keras
 
     if resume and run.model.is_file():
@@ -103,7 +114,11 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     phase_plans = plans.make(phases, blocks, net.backbone["name"], origin)
     write_json(
         run.plan,
-        {"schema": 1, "phases": [p.model_dump(mode="json") for p in phases], "blocks": preview.table(net, phase_plans)},
+        {
+            "schema": 1,
+            "phases": [p.phase.model_dump(mode="json") for p in phase_plans],
+            "blocks": preview.table(net, phase_plans),
+        },
     )
     write_json(run.backbone, net.backbone)
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
@@ -120,6 +135,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         val_table,
         progress,
     )
+    if look:
+        return look(fit, phase_plans, phases)
     with fit.stopped_by_signals():
         fit.all(phase_plans, resume)
 

@@ -15,6 +15,7 @@ from tlkeras.config import document
 from tlkeras.config.document import Document
 from tlkeras.config.records import (
     Augmentation,
+    Average,
     Backbone,
     Config,
     Data,
@@ -33,6 +34,7 @@ from tlkeras.errors import ConfigError, nearest
 
 __all__ = [
     "Augmentation",
+    "Average",
     "Backbone",
     "Config",
     "Data",

@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 
-from tlkeras.reports import charts
+from tlkeras.reports import charts, soups
 from tlkeras.reports.classes import ROWS
 from tlkeras.reports.facts import Facts
 from tlkeras.reports.measured import SHARES, value_names
@@ -32,7 +32,11 @@ SPLITS = (("train", "Training"), ("val", "Validation"), ("test", "Test"))
 def training(facts: Facts) -> Html | None:
     if not facts.history and not facts.plan:
         return None
-    return join(_curves(facts) if facts.history else None, _plan(facts) if facts.plan else None)
+    return join(
+        soups.members(facts.manifest["soup"]) if "soup" in facts.manifest else None,
+        _curves(facts) if facts.history else None,
+        _plan(facts) if facts.plan else None,
+    )
 
 
 def _curves(facts: Facts) -> Html:

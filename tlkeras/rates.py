@@ -13,7 +13,7 @@ from tlkeras.errors import DataError, UsageError, nearest
 from tlkeras.reports.rates import picture
 from tlkeras.run import write_text
 
-SMOOTH = 0.9  # what an update leaves of the running mean of the losses
+STOP, SMOOTH = 0.9, 0.75  # what an update leaves of the running mean of the losses: for stopping, for the curve
 WORSE = 4  # times the least loss: the rate is too large, and no larger one is tried (fastai's rule)
 FEWEST = 10  # updates from which a curve can be read
 
@@ -84,8 +84,8 @@ def search(fitting, index: int, one: plans.PhasePlan, growth: plans.Growth) -> t
                 break
             rates.append(growth.rate(n))
             losses.append(loss)
-            running = SMOOTH * running + (1 - SMOOTH) * loss
-            mean = running / (1 - SMOOTH ** (n + 1))
+            running = STOP * running + (1 - STOP) * loss
+            mean = running / (1 - STOP ** (n + 1))
             least = min(least, mean)
             fitting.progress.step("find rate", n + 1, growth.updates, f"rate {rates[-1]:.1e} loss {loss:.4f}")
             if n >= FEWEST and mean > max(WORSE * least, losses[0]):
@@ -106,7 +106,9 @@ def judged(rates: list[float], losses: list[float]) -> dict:
         raise DataError(
             f"The loss was no number after {len(rates)} updates, at a rate of {rates[-1] if rates else 0:.1e}; a curve needs {FEWEST}. Begin lower with --lowest, or take more updates."
         )
-    smooth = smoothed(losses)
+    # A loss that broke out would outweigh all that came before it in a mean from both ends.
+    begun = float(np.mean(losses[:3]))
+    smooth = smoothed(np.minimum(losses, begun + (begun - min(losses))).tolist())
     first = max(1, len(rates) // 20)  # at the ends the mean is of few
     bottom = int(np.argmin(smooth[first:])) + first
     steps = np.gradient(smooth, np.log10(rates))

@@ -1,8 +1,8 @@
 """Averaged weights: what a phase is judged by and ends with, and the means of several networks.
 
 Two means over the course of a phase: `ema` follows every update, `swa` takes in the ends of epochs (Izmailov et al. 2018,
-arXiv:1803.05407). Keras' own `use_ema` leaves BatchNorm's statistics out, knows nothing of optimizers behind MultiOptimizer
-when weights are swapped, and counts the calls of an accumulated update one by one (3.15), hence a mean of our own.
+arXiv:1803.05407). Keras' own `use_ema` (3.15) leaves BatchNorm's statistics out, counts the calls of an accumulated update one
+by one, and has one decay from the first update on, which outlasts a short phase; hence a mean of our own.
 """
 
 import numpy as np

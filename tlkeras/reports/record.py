@@ -122,7 +122,8 @@ def _plan(facts: Facts) -> Html:
         rows = _gathered([row | _moved(moved, row) for row in facts.plan["blocks"] if row["phase"] == phase["name"]])
         cells = [_plan_row(row) for row in rows]
         trained, every = (sum(row[k] for row in rows) for k in ("trainable", "parameters"))
-        about = f": {plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule, {trained:,} of {every:,} parameters trained"
+        mean = f", judged and kept as {kind['kind'].upper()}" if (kind := phase.get("average")) else ""
+        about = f": {plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule{mean}, {trained:,} of {every:,} parameters trained"
         source = (
             tag("p", _source(facts.plan["prefix"][phase["name"]]))
             if phase["name"] in facts.plan.get("prefix", {})

@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Lower floors first; a room imports its own floor and those below.
 FLOORS = [
     {"errors", "progress"},
-    {"run", "config", "device", "steps", "fused", "tracking"},
+    {"run", "config", "device", "steps", "fused", "tracking", "averages"},
     {"blocks", "lora"},
     {"backbones", "weights", "detectors", "decoders"},
     {
@@ -37,7 +37,7 @@ FLOORS = [
     {"prefix"},
     {"preview", "fitting", "server", "card"},
     {"evaluation", "training"},
-    {"answers", "artefacts", "reports", "completion", "pretrained", "sweeping", "reproduction"},
+    {"answers", "artefacts", "reports", "completion", "pretrained", "sweeping", "reproduction", "rates", "soups"},
     {"command"},
     {"cli", "__main__"},
 ]

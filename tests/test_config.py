@@ -28,7 +28,13 @@ FULL = {
     "prefix": {"views": 4, "limit": "500MB"},
     "train": {
         "phases": [
-            {**PHASE, "rates": {"block1": 0.1}, "batchnorm": {"block2": "adapt"}, "early_stopping": {"patience": 2}}
+            {
+                **PHASE,
+                "rates": {"block1": 0.1},
+                "batchnorm": {"block2": "adapt"},
+                "early_stopping": {"patience": 2},
+                "average": {"kind": "ema", "decay": 0.9},
+            }
         ],
         "seed": 7,
     },
@@ -246,7 +252,7 @@ def at(values, path):
 
 
 def test_the_property_tests_see_every_record():
-    assert len({path for path, _ in FIELDS}) == 12 and len(FIELDS) > 60
+    assert len({path for path, _ in FIELDS}) == 13 and len(FIELDS) > 60
 
 
 def test_the_full_config_has_no_mistake(tmp_path):
@@ -639,6 +645,7 @@ def test_the_json_schema_agrees_with_the_reader(tmp_path):
     good = [
         small, FULL, {**small, "export": ["tflite"]}, {**small, "export": {"to": ["tflite"], "max_drop": 0.1}}, {**small, "task": {"name": "image-regression", "loss": "mae"}},
         {**small, "train": {"phases": [{**PHASE, "train": "head"}]}}, {**small, "train": {"phases": [{**PHASE, "batchnorm": {"block1": "train"}}]}},
+        {**small, "train": {"recipe": "gradual"}}, {**small, "train": {"phases": [{**PHASE, "average": "swa", "unfreeze": 1}]}},
     ]  # fmt: skip
     for values in good:
         assert accepts(made, values), values

@@ -23,6 +23,7 @@ _VERBS = {
     "evaluate": "evaluation",
     "export": "artefacts",
     "find": "pretrained",
+    "find_rate": "rates",
     "init": "configure",
     "load": "configure",
     "plan": "preview",
@@ -30,6 +31,7 @@ _VERBS = {
     "report": "reports",
     "reproduce": "reproduction",
     "serve": "server",
+    "soup": "soups",
     "sweep": "sweeping",
     "train": "training",
 }

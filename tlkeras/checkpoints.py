@@ -58,6 +58,17 @@ def latest(run: Run):
     return None, None, None, notes
 
 
+def of_phase(run: Run, phase: int) -> tuple[dict, list[tuple[int, dict]]]:
+    """What was kept of one phase: (arrays of its start, [(epoch, arrays)], the oldest first).
+
+    Raises:
+        ModelError: when one of them is damaged.
+    """
+    found = sorted((epoch, folder) for number, epoch, folder in _epochs(run) if number == phase)
+    start = _load(run.checkpoints / f"phase-{phase + 1}")[1] if found else {}
+    return start, [(epoch, _load(folder)[1]) for epoch, folder in found]
+
+
 def _load(folder):
     state = read_json(folder / "state.json")
     arrays = {}

@@ -179,6 +179,28 @@ def plan(config, sets, offline):
     return Answer(found, preview.text(found), f"tlkeras train {config}")
 
 
+@verb("find-rate")
+@config_argument
+@click.option(
+    "--phase", help="Its name, as `tlkeras plan` shows it; default: the first. Earlier ones are trained first."
+)
+@click.option(
+    "--updates", default=100, show_default=True, help="At most so many; fewer when the loss becomes too large."
+)
+@click.option("--lowest", default=1e-7, show_default=True, help="Rate of the head to begin with.")
+@click.option("--highest", default=10.0, show_default=True, help="Rate of the head to end with.")
+@click.option("-o", "--out", type=PATH, help="The picture, an SVG; default: NAME-PHASE-rate.svg.")
+@offline_option
+@quiet_option
+def find_rate(config, sets, phase, updates, lowest, highest, out, offline, quiet):
+    """The loss of CONFIG under a growing learning rate, with a picture; nothing else is kept."""
+    from tlkeras import rates
+
+    found = rates.find_rate(config, phase, sets, updates, lowest, highest, out, offline, quiet)
+    following = f"tlkeras train {config}" + (f" -s {found['set']}" if found["set"] else "")
+    return Answer(found, rates.text(found), following)
+
+
 @verb("train")
 @config_argument
 @click.option("-o", "--out", type=PATH, help="Run folder; default: saved_models/NAME. A run is never overwritten.")
@@ -199,6 +221,30 @@ def train(config, sets, out, resume, device, offline, quiet):
         text,
         f"tlkeras evaluate {made.folder}",
     )
+
+
+@verb("soup")
+@click.argument("runs", nargs=-1, required=True, type=PATH, shell_complete=completion.complete_run)
+@click.option(
+    "-o", "--out", type=PATH, help="Run folder; default: saved_models/NAME-soup of the first. Never overwritten."
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["greedy", "uniform"]),
+    default="greedy",
+    show_default=True,
+    help="greedy: best first, what does not lower the validation score; uniform: all.",
+)
+@click.option("--epochs", is_flag=True, help="Of the checkpoints that one run kept, see train.keep_checkpoints.")
+@quiet_option
+def soup(runs, out, kind, epochs, quiet):
+    """One network with the mean weights of RUNS: same network, same data, other seeds or settings."""
+    from tlkeras import soups
+    from tlkeras.run import read_json
+
+    made = soups.soup(runs, out, kind, epochs, quiet)
+    facts = read_json(made.manifest)["soup"]
+    return Answer({"run": str(made.folder), **facts}, soups.text(made), f"tlkeras evaluate {made.folder}")
 
 
 @verb("evaluate")

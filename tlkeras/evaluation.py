@@ -84,6 +84,22 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
             f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data."
         )
     path = trained.run.predictions(name)
+    predict_rows(trained, held, rows, path, batch, progress)
+    result = {"split": name, **score(path, trained.task)}
+    everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
+    write_json(trained.run.metrics, {**everything, name: result})
+    trained.run.record("evaluated", split=name, **{result["main"]: result["metrics"][result["main"]]})
+    written = card.write(trained.run)
+    with tracking.opened(trained.config, trained.run, progress) as told:
+        told.result(name, result["metrics"])
+        told.file(written)
+    return result
+
+
+def predict_rows(
+    trained: Trained, held, rows, path, batch: int | None = None, progress: Progress | None = None
+) -> None:
+    """Writes the predictions file of samples of `held`, by the network as its weights are now."""
     table = held.table(rows, reader=trained.network.reader)
 
     def parts():
@@ -94,15 +110,6 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
             yield [held.ids[i] for i in chosen], trained.task.columns(targets, output, trained.answer)
 
     write_predictions(path, parts(), trained.answer)
-    result = {"split": name, **score(path, trained.task)}
-    everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
-    write_json(trained.run.metrics, {**everything, name: result})
-    trained.run.record("evaluated", split=name, **{result["main"]: result["metrics"][result["main"]]})
-    written = card.write(trained.run)
-    with tracking.opened(trained.config, trained.run, progress) as told:
-        told.result(name, result["metrics"])
-        told.file(written)
-    return result
 
 
 def score(path, task) -> dict:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from tlkeras import checkpoints, data, network, plans, prefix, steps
+from tlkeras import averages, checkpoints, data, network, plans, prefix, steps
 from tlkeras.config import Config, Phase
 from tlkeras.data import pipeline, sounds
 from tlkeras.errors import ConfigError, Diverged, Interrupted, ModelError
@@ -47,7 +47,8 @@ class Fitting:
         self.history: list[dict] = []
         self.audits: list[dict] = []
 
-    def all(self, phase_plans: list, resume: bool) -> None:
+    def all(self, phase_plans: list, resume: bool, before: int | None = None) -> None:
+        """Fits every phase, or those `before` one of them."""
         self.plans, self.cuts = phase_plans, prefix.cuts(self.net, phase_plans)
         state, start, arrays, notes = checkpoints.latest(self.run) if resume else (None, None, None, [])
         for note in notes:
@@ -62,11 +63,13 @@ class Fitting:
             self.progress.line(
                 f"resumed   phase {first + 1}, after epoch {(state['epoch'] if state['epoch'] is not None else -1) + 1}"
             )
-        for i, one in enumerate(phase_plans[first:], first):
+        for i, one in enumerate(phase_plans[first:before], first):
             self.phase(i, one, (state, start, arrays) if state and i == first else None)
 
-    def phase(self, index: int, one: plans.PhasePlan, resumed) -> None:
-        """Applies the plan, finds or computes what is frozen, compiles, fits and audits one phase."""
+    def compiled(self, index: int, one: plans.PhasePlan, resumed=None, growth: plans.Growth | None = None):
+        """Applies the plan of a phase, finds or computes what is frozen, and compiles: (what is trained, f(epoch) -> the
+        batches from there on, f() -> those of validation or None, steps an epoch, steps an update). With `growth` the
+        learning rate is that instead of the phase's."""
         model, phase, seed = self.net.model, one.phase, self.cfg.train.seed
         kind, drawn = pipeline.of(self.train_table), {}
         if hasattr(self.task, "change"):
@@ -96,16 +99,25 @@ class Fitting:
 
         def compiled(jit):
             trained.compile(
-                optimizer=plans.optimizer(self.net, one, per_epoch * phase.epochs // parts, parts),
+                optimizer=plans.optimizer(self.net, one, per_epoch * phase.epochs // parts, parts, growth),
                 loss=self.task.loss(self.options),
                 weighted_metrics=self.task.metrics(self.options),
                 jit_compile=jit,
-                steps_per_execution=_executed_together(per_epoch) if features else 1,
+                steps_per_execution=1
+                if not features or growth or _every_step(phase)
+                else _executed_together(per_epoch),
             )
             return trained
 
         compiled(self._xla(compiled, stream))
         trained.optimizer.build(trained.trainable_variables)
+        return trained, stream, held_out, per_epoch, parts
+
+    def phase(self, index: int, one: plans.PhasePlan, resumed) -> None:
+        """Compiles, fits and audits one phase."""
+        model, phase = self.net.model, one.phase
+        trained, stream, held_out, per_epoch, parts = self.compiled(index, one, resumed)
+        average = self._average(phase, trained, stream, per_epoch, parts)
         before = plans.digests(self.net)
         epoch, best = 0, None
         if resumed and resumed[2] is not None:
@@ -113,10 +125,12 @@ class Fitting:
             _assign(self._moving(), arrays["moving"])
             _assign(trained.optimizer.variables, arrays["optimizer"])
             epoch, best = state["epoch"] + 1, state["best"] and {**state["best"], "arrays": arrays.get("best")}
+            if average and "average" in arrays:
+                average.restore(arrays["average"])
         elif not resumed:
             self._save(index, None, {"weights": _values(model.variables)}, best=None)
         self.progress.line(f"phase     {phase.name}: {phase.epochs} epochs, {', '.join(one.trained)}")
-        watch = _watch(self, index, one, per_epoch, best)
+        watch = _watch(self, index, one, per_epoch, best, average)
         done = best and phase.early_stopping and epoch - 1 - best["epoch"] >= phase.early_stopping.patience
         if epoch < phase.epochs and not done:
             with data.changed_files():
@@ -126,14 +140,28 @@ class Fitting:
                     initial_epoch=epoch,
                     epochs=phase.epochs,
                     validation_data=held_out(),
-                    callbacks=[watch],
+                    callbacks=[*([averages.following(average, per_epoch)] if average else []), watch],
                     shuffle=False,
                     verbose=0,
                 )
         if watch.best and phase.early_stopping:
             _assign(self._moving(), watch.best["arrays"])
+        elif average:
+            average.enter(average.closed)
         self.audits += plans.audit(self.net, one, before, plans.digests(self.net))
         write_json(self.run.audit, {"schema": 1, "rows": self.audits})
+
+    def _average(self, phase: Phase, trained, stream, per_epoch: int, parts: int):
+        """The mean of the phase's weights that its config asks for, or None."""
+        if phase.average is None:
+            return None
+        estimate = averages.estimator(trained)
+
+        def estimated(epoch):
+            if estimate:
+                estimate(x for x, *_ in stream(epoch).take(per_epoch))
+
+        return averages.Averaged(phase.average, self._moving(), phase.epochs, parts, estimated)
 
     def _features(self, index: int, decided: bool | None):
         """The stored tensors of a phase or None; what was chosen and why goes to plan.json and the progress."""
@@ -213,18 +241,7 @@ class Fitting:
                 signal.signal(number, handler)
 
     def _moving(self) -> list:
-        """The variables that a phase can change, seeds and BatchNorm statistics among them."""
-        import keras
-
-        model = self.net.model
-        statistics = [
-            v
-            for x in model._flatten_layers()
-            if isinstance(x, keras.layers.BatchNormalization) and x.trainable
-            for v in (x.moving_mean, x.moving_variance)
-        ]
-        seeds = [v for v in model.variables if "seed_generator" in v.path]
-        return [*model.trainable_variables, *statistics, *seeds]
+        return averages.moving(self.net.model)
 
 
 def _length(takes, table) -> int | None:
@@ -234,7 +251,7 @@ def _length(takes, table) -> int | None:
     return getattr(takes, "length", None)
 
 
-def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, best):
+def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, best, average=None):
     """The callback of a phase."""
     import keras
 
@@ -284,8 +301,12 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
                     "value": measured,
                     "arrays": _values(fitting._moving()) if phase.early_stopping else None,
                 }
+            if average:
+                average.leave()
             moving = _values(fitting._moving())
             arrays = {"moving": moving, "optimizer": _values(self.model.optimizer.variables)}
+            if average:
+                arrays |= average.state()
             if self.best["arrays"] is not None:
                 arrays["best"] = self.best["arrays"]
             fitting._save(index, epoch, arrays, {k: self.best[k] for k in ("epoch", "value")})
@@ -304,6 +325,11 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
     watch = Watch()
     watch.best = best
     return watch
+
+
+def _every_step(phase: Phase) -> bool:
+    """Whether something is done after each step of a phase."""
+    return phase.average is not None and phase.average.kind == "ema"
 
 
 def _executed_together(steps: int, most: int = 64) -> int:

@@ -26,12 +26,38 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class PhasePlan:
+    """A phase as the blocks of one network take it; `number` is that of the phase in the config."""
+
     phase: Phase
     blocks: tuple[BlockPlan, ...]
+    number: int = 0
 
     @property
     def trained(self) -> list[str]:
         return [b.block for b in self.blocks if b.trained]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A learning rate that grows from `lowest` to `highest`, at every update by the same factor."""
+
+    lowest: float
+    highest: float
+    updates: int
+
+    def rate(self, update: int) -> float:
+        return self.lowest * (self.highest / self.lowest) ** (update / max(self.updates - 1, 1))
+
+    def schedule(self, factor: float, accumulate: int):
+        import keras
+        from keras import ops
+
+        class Growing(keras.optimizers.schedules.LearningRateSchedule):
+            def __call__(growing, step):
+                part = ops.cast(step // accumulate, "float32") / max(self.updates - 1, 1)
+                return factor * self.lowest * ops.exp(part * math.log(self.highest / self.lowest))
+
+        return Growing()
 
 
 def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> list[PhasePlan]:
@@ -39,10 +65,13 @@ def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> 
 
     `origin(path)` gives the place of a config value; see config.read.
 
+    A phase that unfreezes gradually becomes one for each block that joins.
+
     Raises:
         PlanError: for every name that matches no block, with the names that exist.
     """
-    mistakes, made = [], []
+    mistakes: list[str] = []
+    made: list[PhasePlan] = []
     for i, phase in enumerate(phases):
 
         def chosen(patterns, key, i=i, phase=phase):
@@ -79,9 +108,41 @@ def make(phases: list[Phase], blocks: list[str], backbone: str, origin=None) -> 
             )
             for b in blocks
         )
-        made.append(PhasePlan(phase, rows))
+        made += _stages(PhasePlan(phase, rows, i), mistakes) if phase.unfreeze else [PhasePlan(phase, rows, i)]
+    names = [plan.phase.name for plan in made]
+    if doubled := sorted({n for n in names if names.count(n) > 1}):
+        mistakes.append(f"Stages of phases need different names; twice: {', '.join(doubled)}. Rename a phase.")
     if mistakes:
         raise PlanError(*mistakes)
+    return made
+
+
+def _stages(plan: PhasePlan, mistakes: list[str]) -> list[PhasePlan]:
+    """The phases of gradual unfreezing (Howard & Ruder 2018, arXiv:1801.06146, section 3.3): head, neck and the topmost of
+    the other blocks, then block by block further down, the last stage for what is left of the epochs. Each stage has a
+    schedule of its own."""
+    phase, own = plan.phase, {NECK, HEAD}
+    joining = [row.block for row in reversed(plan.blocks) if row.trained and row.block not in own] or [HEAD]
+    each, needed = phase.unfreeze or 1, len(joining) * (phase.unfreeze or 1)
+    if phase.epochs < needed:
+        mistakes.append(
+            f"phase {phase.name!r} unfreezes {len(joining)} blocks, one every {each} epochs, so it needs at least {needed}; received {phase.epochs}. Raise its epochs, or train fewer blocks."
+        )
+        return []
+    made = []
+    for n, block in enumerate(joining):
+        last = n == len(joining) - 1
+        named = f"{phase.name}-{re.sub(r'[^A-Za-z0-9_-]', '_', block)}"
+        stage = phase.model_copy(
+            update={"name": named, "epochs": phase.epochs - n * each if last else each, "unfreeze": None}
+        )
+        rows = tuple(
+            row
+            if row.block in own or not row.trained or row.block in joining[: n + 1]
+            else BlockPlan(row.block, False, 0.0, "frozen")
+            for row in plan.blocks
+        )
+        made.append(PhasePlan(stage, rows, plan.number))
     return made
 
 
@@ -116,9 +177,9 @@ def apply(network: Network, plan: PhasePlan) -> None:
         )
 
 
-def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1):
+def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1, growth: Growth | None = None):
     """The optimizer of a phase of `steps` updates: one per learning-rate factor, behind Keras' MultiOptimizer. It
-    moves weights after every `accumulate` calls, by the mean of their gradients.
+    moves weights after every `accumulate` calls, by the mean of their gradients. With `growth` the rate of the head is that.
 
     Each has its own schedule, so that decoupled weight decay scales with the block's rate too.
     """
@@ -148,7 +209,10 @@ def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1
             settings |= {"momentum": 0.9, "nesterov": True}
         one = (fused.of(type(one)) or type(one)).from_config(settings)  # type: ignore[arg-type]
         peak, warmup = phase.learning_rate * factor, round(phase.warmup * steps)
-        one.learning_rate = schedule(phase.schedule, peak, steps, warmup, accumulate)
+        if growth:
+            one.learning_rate = growth.schedule(factor, accumulate)
+        else:
+            one.learning_rate = schedule(phase.schedule, peak, steps, warmup, accumulate, steps / phase.epochs)
         one.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embedding"])
         made["|".join(map(re.escape, paths))] = one
     if len(made) == 1:
@@ -156,9 +220,11 @@ def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(next(iter(made.values())), made))
 
 
-def schedule(kind: str, peak: float, steps: int, warmup: int, accumulate: int = 1):
-    """A learning rate that rises linearly over `warmup` steps to `peak`, then stays ('constant') or falls to 0
-    at `steps` along a line ('linear') or half a cosine ('cosine', Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+def schedule(kind: str, peak: float, steps: int, warmup: int, accumulate: int = 1, cycle: float = 1.0):
+    """A learning rate that rises linearly over `warmup` steps to `peak`, then stays ('constant'), falls to 0 at `steps`
+    along a line ('linear') or half a cosine ('cosine', Loshchilov & Hutter 2017, arXiv:1608.03983), falls along a line to
+    peak / 32, from which it had risen ('slanted', Howard & Ruder 2018, arXiv:1801.06146, section 3.2), or falls along a
+    line to peak / 100 every `cycle` steps anew ('cyclic', Izmailov et al. 2018, arXiv:1803.05407, section 3.1)."""
     import keras
     from keras import ops
 
@@ -167,10 +233,16 @@ def schedule(kind: str, peak: float, steps: int, warmup: int, accumulate: int = 
             # Keras counts calls here, not updates (3.15; tests/test_steps.py).
             step = ops.cast(step // accumulate, "float32")
             gone = ops.clip((step - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+            risen = ops.minimum(1.0, (step + 1) / max(warmup, 1))
+            if kind == "slanted":
+                return peak / 32 * (1 + 31 * ops.minimum(step / warmup if warmup else 1.0, 1 - gone))
+            if kind == "cyclic":
+                passed = (ops.mod(step, cycle) + 1) / max(cycle, 1.0)
+                return peak * risen * (1 - 0.99 * ops.minimum(passed, 1.0))
             fall = {"constant": ops.ones_like(gone), "linear": 1 - gone, "cosine": 0.5 * (1 + ops.cos(math.pi * gone))}[
                 kind
             ]
-            return peak * fall * ops.minimum(1.0, (step + 1) / max(warmup, 1))
+            return peak * fall * risen
 
     return Schedule()
 

@@ -69,6 +69,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     phases = configure.phases(cfg, round(left), len(net.blocks) - 1)
     phase_plans = make(phases, list(net.blocks), net.backbone["name"], origin)
     rows = table(net, phase_plans)
+    phases = [p.phase for p in phase_plans]
     cuts = prefix.cuts(net, phase_plans)
     facts = {
         p.name: {
@@ -76,6 +77,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "steps": p.epochs * math.ceil(left / cfg.train.usual_batch),
             "optimizer": p.optimizer,
             "schedule": p.schedule,
+            "average": p.average and p.average.kind,
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
             "tokens": tokens,
         }
@@ -92,7 +94,7 @@ def text(rows: list[dict]) -> str:
         first = here[0]
         moving = sum(row["trainable"] for row in here)
         out.append(
-            f"phase {phase}: {first['epochs']} epochs, {first['steps']} steps, {first['optimizer']}, {first['schedule']}; {moving:,} of {sum(r['parameters'] for r in here):,} parameters trained"
+            f"phase {phase}: {first['epochs']} epochs, {first['steps']} steps, {first['optimizer']}, {first['schedule']}{', ' + first['average'] if first['average'] else ''}; {moving:,} of {sum(r['parameters'] for r in here):,} parameters trained"
         )
         out.append(f"  {'block':<12} {'':<8} {'rate':>9}  {'batchnorm':<9} {'parameters':>12} {'trained':>12}")
         for row in here:

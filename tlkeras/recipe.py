@@ -4,6 +4,9 @@ Two sources, one idea each: BiT-HyperRule (Kolesnikov et al. 2020, arXiv:1912.11
 number of samples, in few classes of size; fastai's fine_tune trains the head first, then the blocks below with
 rates that fall towards the input. The step counts here are smaller than BiT's 500 steps of 512 images: they
 are meant to finish on a CPU, and small data stops improving sooner (configs/README.md).
+
+'discriminative' and 'gradual' are ULMFiT's (Howard & Ruder 2018, arXiv:1801.06146, section 3): all blocks are trained, each
+2.6 times slower than the one above it, by a slanted triangle; the second block by block from the head down.
 """
 
 import math
@@ -18,12 +21,15 @@ SIZES = (
     (math.inf, 2_000, 8_000, "all"),
 )
 
+FACTOR = 0.385  # 1 / 2.6, from a block to the one below it
+STAGE = 12  # updates at least until the next block joins: an epoch of a hundred samples has four
+
 # Step counts are upper bounds: a phase ends when validation stops getting better, and keeps its best.
 STOP = EarlyStopping(patience=5)
 
 
 def phases(recipe: str, samples: int, batch: int, blocks: int, new: list[str] | None = None) -> list[Phase]:
-    """The phases of `recipe` ('head', 'fine_tune', 'all', 'scratch' or 'places') for this many training samples and backbone blocks; `new`
+    """The phases of `recipe` ('fine_tune', 'discriminative', 'gradual', 'head', 'all', 'scratch' or 'places') for this many training samples and backbone blocks; `new`
     are the blocks that begin at random, None: the head.
 
     >>> [(p.name, p.epochs, p.train) for p in phases("fine_tune", 109, 32, 9)]
@@ -79,6 +85,20 @@ def phases(recipe: str, samples: int, batch: int, blocks: int, new: list[str] | 
     head = Phase(name="head", train=new, epochs=epochs(head_steps), learning_rate=5e-3, early_stopping=STOP)
     if recipe == "head":
         return [head]
+    if recipe in ("discriminative", "gradual"):
+        each = max(1, math.ceil(STAGE / per_epoch)) if recipe == "gradual" else None
+        slow = Phase(
+            name="blocks",
+            train=["all"],
+            epochs=epochs(block_steps) + (blocks - 1) * (each or 0),
+            learning_rate=2.6e-4,
+            layer_decay=FACTOR,
+            unfreeze=each,
+            schedule="slanted",
+            weight_decay=1e-4,
+            early_stopping=STOP,
+        )
+        return [head, slow]
     # Weight decay only where there is enough to overfit with; a lower rate than the head's, as the head has settled.
     return [
         head,

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import tempfile
 import time
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def train(
     return run
 
 
+def looked(path, look, sets=(), offline: bool = False, quiet: bool = False):
+    """What `look(fitting, plans, phases)` finds at the network and the data of a config, prepared as for training. No
+    run comes of it."""
+    cfg, origin = configure.load(path, sets)
+    with tempfile.TemporaryDirectory() as folder:
+        run = create(Path(folder) / "run")
+        write_text(run.config, config.render(cfg))
+        return _train(cfg, origin, run, False, offline, Progress(quiet), [], look)
+
+
 def _config_file(what) -> Path:
     path = Path(what)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -65,7 +76,9 @@ def _config_file(what) -> Path:
     return made
 
 
-def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress, each_epoch: list) -> None:
+def _train(
+    cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress, each_epoch: list, look=None
+):
     import keras
 
     # ------------------------------------------------------------------ machine
@@ -108,7 +121,11 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     phase_plans = plans.make(phases, blocks, net.backbone["name"], origin)
     write_json(
         run.plan,
-        {"schema": 1, "phases": [p.model_dump(mode="json") for p in phases], "blocks": preview.table(net, phase_plans)},
+        {
+            "schema": 1,
+            "phases": [p.phase.model_dump(mode="json") for p in phase_plans],
+            "blocks": preview.table(net, phase_plans),
+        },
     )
     write_json(run.backbone, net.backbone)
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
@@ -126,6 +143,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         progress,
         each_epoch,
     )
+    if look:
+        return look(fit, phase_plans, phases)
     with fit.stopped_by_signals():
         fit.all(phase_plans, resume)
 

@@ -15,6 +15,7 @@ from tlkeras.config import document
 from tlkeras.config.document import Document
 from tlkeras.config.records import (
     Augmentation,
+    Average,
     Backbone,
     Config,
     Data,
@@ -34,6 +35,7 @@ from tlkeras.errors import ConfigError, nearest
 
 __all__ = [
     "Augmentation",
+    "Average",
     "Backbone",
     "Config",
     "Data",

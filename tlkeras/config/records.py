@@ -148,6 +148,29 @@ class EarlyStopping(Section):
     min_delta: float = Field(0.0, ge=0, description="What counts as improvement.")
 
 
+def _averaged(value):
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Average(Section):
+    """What a phase is judged by and ends with instead of its last weights: a mean over its course."""
+
+    kind: Literal["ema", "swa"] = Field(
+        description="ema: a moving average of all updates; swa: the mean of the weights at the ends of epochs."
+    )
+    decay: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.99, description="ema: what an update leaves of the average; less while there are few of them."
+    )
+    start: Count | None = Field(
+        None, description="The first epoch that counts. None: ema 1, swa the first of the second half."
+    )
+
+    def first(self, epochs: int) -> int:
+        """The first epoch that counts, from 0, in a phase of so many."""
+        usual = 1 if self.kind == "ema" else epochs // 2 + 1
+        return min(self.start or usual, epochs) - 1
+
+
 class Phase(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = Field(description="Shown in plan, history and report.")
     train: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
@@ -158,6 +181,10 @@ class Phase(Section):
     learning_rate: Positive = Field(description="The rate of the head; blocks below have it times their factor.")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="Factor from each trained block to the one below it; 0.7 protects early blocks."
+    )
+    unfreeze: Count | None = Field(
+        None,
+        description="Gradual unfreezing: epochs until the next block joins; it begins with the topmost one, and head and neck where they are trained. None: all at once.",
     )
     rates: dict[str, Positive] = Field(
         {}, description="Factor on the learning rate by block (names and patterns as in train); overrides layer_decay."
@@ -172,16 +199,27 @@ class Phase(Section):
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Scaled with each block's learning rate; never on biases and normalisation."
     )
-    schedule: Literal["constant", "cosine", "linear"] = Field(
-        "cosine", description="How the learning rate falls over the phase."
+    schedule: Literal["constant", "cosine", "linear", "slanted", "cyclic"] = Field(
+        "cosine",
+        description="How the learning rate falls over the phase: not, along half a cosine or a line to 0, along a line to 1/32 (slanted), or in every epoch anew to 1/100 (cyclic).",
     )
     warmup: Fraction = Field(0.1, description="Part of the phase over which the learning rate rises from 0.")
     clip_norm: Positive | None = Field(
         None, description="Gradients are scaled down to this norm, per learning-rate group."
     )
+    average: Annotated[
+        Average | None,
+        BeforeValidator(_averaged, json_schema_input_type=Literal["ema", "swa"] | Average | None),
+    ] = Field(None, description="Judge and keep averaged weights: ema, swa, or a mapping. None: the last ones.")
     early_stopping: EarlyStopping | None = Field(
         None, description="Stop on the validation loss and keep the best weights. None: train all epochs."
     )
+
+    @model_validator(mode="after")
+    def _averages_an_epoch(self):
+        if self.average and (self.average.start or 1) > self.epochs:
+            raise ValueError(f"average.start: the phase has {self.epochs} epochs; received {self.average.start}")
+        return self
 
 
 class Augmentation(Section):
@@ -252,9 +290,9 @@ class Prefix(Section):
 
 
 class Train(Section):
-    recipe: Literal["fine_tune", "head", "all", "scratch", "places"] | None = Field(
+    recipe: Literal["fine_tune", "discriminative", "gradual", "head", "all", "scratch", "places"] | None = Field(
         None,
-        description="Phases by the size of the data: fine_tune (head, then the blocks too), head, all (everything at once, gently), scratch (everything from random weights), or places (neck and head, then everything). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
+        description="Phases by the size of the data: fine_tune (head, then the last blocks too), discriminative (head, then all blocks, each 2.6 times slower than the one above it), gradual (the same, block after block), head, all (everything at once, gently), scratch (everything from random weights), or places (neck and head, then everything). None: as the task asks, mostly fine_tune. Ignored when phases are given.",
     )
     phases: list[Phase] | None = Field(None, min_length=1, description="What is trained, in order. None: by recipe.")
     batch: Count | Literal["auto"] = Field(

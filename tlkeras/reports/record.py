@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 
-from tlkeras.reports import charts
+from tlkeras.reports import charts, soups
 from tlkeras.reports.classes import ROWS
 from tlkeras.reports.facts import Facts
 from tlkeras.reports.measured import SHARES, value_names
@@ -32,7 +32,11 @@ SPLITS = (("train", "Training"), ("val", "Validation"), ("test", "Test"))
 def training(facts: Facts) -> Html | None:
     if not facts.history and not facts.plan:
         return None
-    return join(_curves(facts) if facts.history else None, _plan(facts) if facts.plan else None)
+    return join(
+        soups.members(facts.manifest["soup"]) if "soup" in facts.manifest else None,
+        _curves(facts) if facts.history else None,
+        _plan(facts) if facts.plan else None,
+    )
 
 
 def _curves(facts: Facts) -> Html:
@@ -118,7 +122,8 @@ def _plan(facts: Facts) -> Html:
         rows = _gathered([row | _moved(moved, row) for row in facts.plan["blocks"] if row["phase"] == phase["name"]])
         cells = [_plan_row(row) for row in rows]
         trained, every = (sum(row[k] for row in rows) for k in ("trainable", "parameters"))
-        about = f": {plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule, {trained:,} of {every:,} parameters trained"
+        mean = f", judged and kept as {kind['kind'].upper()}" if (kind := phase.get("average")) else ""
+        about = f": {plural(phase['epochs'], 'epoch')}, {phase['optimizer']}, {phase['schedule']} schedule{mean}, {trained:,} of {every:,} parameters trained"
         source = (
             tag("p", _source(facts.plan["prefix"][phase["name"]]))
             if phase["name"] in facts.plan.get("prefix", {})

@@ -21,6 +21,7 @@ FLOORS = [
     {"backbones", "weights", "detectors", "decoders"},
     {
         "metrics",
+        "transferability",
         "text_metrics",
         "box_metrics",
         "mask_metrics",
@@ -32,12 +33,12 @@ FLOORS = [
         "checkpoints",
     },
     {"hearing"},
-    {"configure", "network"},
+    {"configure", "network", "candidates"},
     {"plans", "health"},
     {"prefix"},
     {"preview", "fitting", "server"},
     {"evaluation", "training"},
-    {"answers", "artefacts", "reports", "completion", "pretrained"},
+    {"answers", "artefacts", "reports", "completion", "pretrained", "scouting"},
     {"command"},
     {"cli", "__main__"},
 ]

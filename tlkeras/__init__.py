@@ -28,6 +28,7 @@ _VERBS = {
     "plan": "preview",
     "predict": "answers",
     "report": "reports",
+    "scout": "scouting",
     "serve": "server",
     "train": "training",
 }

@@ -179,19 +179,42 @@ def plan(config, sets, offline):
     return Answer(found, preview.text(found), f"tlkeras train {config}")
 
 
+@verb("scout")
+@config_argument
+@click.option(
+    "--backbones",
+    metavar="A,B,...",
+    help="NAME, NAME=WEIGHTS or NAME@SIZE; default: the config's, and those whose weights are on this machine.",
+)
+@click.option("--latency/--no-latency", default=True, help="Convert each to TFLite and time it.")
+@offline_option
+@quiet_option
+def scout(config, sets, backbones, latency, offline, quiet):
+    """Which backbone suits the data of CONFIG, before any is trained: features judged by k-NN, a linear probe, LogME.
+
+    WEIGHTS as in a config, or 'random'; SIZE in pixels, for texts in tokens. Writes saved_models/NAME-scout.
+    """
+    from tlkeras import scouting
+
+    names = [b for b in (backbones or "").split(",") if b.strip()]
+    found = scouting.scout(config, names, sets, offline, latency, quiet)
+    return Answer(found, scouting.text(found), f"tlkeras train {config} --from-scout best")
+
+
 @verb("train")
 @config_argument
 @click.option("-o", "--out", type=PATH, help="Run folder; default: saved_models/NAME. A run is never overwritten.")
 @click.option("--resume", is_flag=True, help="CONFIG is a run folder: go on after its last checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="gpu fails where there is none.")
+@click.option("--from-scout", metavar="best|NAME", help="With the backbone that `tlkeras scout CONFIG` found.")
 @offline_option
 @quiet_option
-def train(config, sets, out, resume, device, offline, quiet):
+def train(config, sets, out, resume, device, from_scout, offline, quiet):
     """Trains CONFIG, or a config made for the folder or table of data that CONFIG is."""
     from tlkeras import evaluation, run, training
 
     sets = (*sets, f"train.device={device}") if device else sets
-    made = training.train(config, out, sets, resume, offline, quiet)
+    made = training.train(config, out, sets, resume, offline, quiet, from_scout)
     last = evaluation.last_epoch(made)
     text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in last.items())}" if last else "")
     return Answer(

@@ -5,7 +5,7 @@ import importlib.util
 import time
 from pathlib import Path
 
-from tlkeras import config, configure, data, device, lora, network, plans, preview, tasks
+from tlkeras import candidates, config, configure, data, device, lora, network, plans, preview, tasks
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
 from tlkeras.data import sounds, texts
@@ -16,7 +16,15 @@ from tlkeras.run import Run, create, free_folder, open_run, read_json, replacing
 from tlkeras.weights import transformers as files
 
 
-def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, quiet: bool = False) -> Run:
+def train(
+    what,
+    out=None,
+    sets=(),
+    resume: bool = False,
+    offline: bool = False,
+    quiet: bool = False,
+    from_scout: str | None = None,
+) -> Run:
     """Trains what a config file says, or a folder of data with a config made for it; returns the run.
 
     Args:
@@ -25,13 +33,17 @@ def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, 
         sets: overrides 'train.phases.0.epochs=3'.
         resume: go on with the run folder `what` after its last checkpoint.
         offline: touch no network; missing weights are an error.
+        from_scout: train the backbone that `scout` found: 'best', or the name of another candidate of it.
 
     Raises:
         TlkerasError: see tlkeras.errors for what each stands for.
     """
     progress = Progress(quiet)
+    scouted = None
     if resume:
         run = open_run(what, trained=False)
+        if from_scout:
+            raise UsageError("A resumed run goes on with the backbone it has. Leave out --from-scout.")
         if sets:
             raise UsageError(
                 "A resumed run goes on as it was; --set changes it. Start a new run with the changed config."
@@ -39,10 +51,13 @@ def train(what, out=None, sets=(), resume: bool = False, offline: bool = False, 
         cfg, origin = configure.load(run.config)
     else:
         cfg, origin = configure.load(_config_file(what), sets)
+        if from_scout:
+            cfg, scouted = candidates.choose(cfg, from_scout)
+            progress.line(f"scout     {scouted['verdict']} Taken: {from_scout}.")
         run = create(out or free_folder("saved_models", cfg.name))
         write_text(run.config, config.render(cfg))
     with run.lock():
-        return _train(cfg, origin, run, resume, offline, progress)
+        return _train(cfg, origin, run, resume, offline, progress, scouted)
 
 
 def _config_file(what) -> Path:
@@ -55,7 +70,7 @@ def _config_file(what) -> Path:
     return made
 
 
-def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress) -> Run:
+def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress, scouted=None) -> Run:
     import keras
 
     if resume and run.model.is_file():
@@ -77,6 +92,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         if resume and run.splits.is_file() and run.manifest.is_file()
         else data.prepare(cfg, task, options, run, offline, progress, pixels)
     )
+    if scouted:
+        candidates.check_data(cfg, scouted, held.facts()["sha256"])
     rows = held.rows("train")
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
     progress.line(f"data      {held.summary()}")

@@ -5,19 +5,23 @@
 """
 
 from tlkeras.prefix.cut import Cut, cuts, whole
-from tlkeras.prefix.features import Choice, Features, Job, outlook, passes, prepare, shared
+from tlkeras.prefix.features import Choice, Features, Job, missing, outlook, passes, prepare, shared
 from tlkeras.prefix.remat import rematerialised
+from tlkeras.prefix.vectors import Vectors, vectors
 
 __all__ = [
     "Choice",
     "Cut",
     "Features",
     "Job",
+    "Vectors",
     "cuts",
+    "missing",
     "outlook",
     "passes",
     "prepare",
     "rematerialised",
     "shared",
+    "vectors",
     "whole",
 ]

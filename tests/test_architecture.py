@@ -36,7 +36,7 @@ FLOORS = [
     {"configure", "network", "candidates"},
     {"plans", "health"},
     {"prefix"},
-    {"preview", "fitting", "server"},
+    {"preview", "fitting", "server", "baselines"},
     {"evaluation", "training"},
     {"answers", "artefacts", "reports", "completion", "pretrained", "scouting"},
     {"command"},

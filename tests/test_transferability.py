@@ -92,7 +92,10 @@ def test_leep_is_its_formula_sample_by_sample():
     for probabilities, label in zip(source, y, strict=True):
         joint[label] += probabilities / 30
     wanted = np.mean(
-        [np.log(sum(p[z] * joint[label, z] / joint[:, z].sum() for z in range(4))) for p, label in zip(source, y, strict=True)]
+        [
+            np.log(sum(p[z] * joint[label, z] / joint[:, z].sum() for z in range(4)))
+            for p, label in zip(source, y, strict=True)
+        ]
     )
     assert t.leep(source, np.eye(3)[y]) == pytest.approx(wanted)
 

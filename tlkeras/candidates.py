@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tlkeras import backbones, config, tasks, weights
+from tlkeras import backbones, tasks
 from tlkeras.config import Backbone, Config
-from tlkeras.errors import TlkerasError, UsageError, nearest
+from tlkeras.errors import UsageError, nearest
 from tlkeras.run import read_json
 from tlkeras.weights.present import present
 
@@ -85,18 +85,26 @@ def choose(cfg: Config, wanted: str) -> tuple[Config, dict]:
     """
     path = folder(cfg) / "scout.json"
     if not path.is_file():
-        raise UsageError(f"{path} is not there: --from-scout takes what a scout of this config found. Make it with: tlkeras scout CONFIG")
+        raise UsageError(
+            f"{path} is not there: --from-scout takes what a scout of this config found. Make it with: tlkeras scout CONFIG"
+        )
     scout = read_json(path)
     if scout.get("task") != cfg.task:
-        raise UsageError(f"{path} was made for another task or other options of it: {scout.get('task')}. Scout again with: tlkeras scout CONFIG")
+        raise UsageError(
+            f"{path} was made for another task or other options of it: {scout.get('task')}. Scout again with: tlkeras scout CONFIG"
+        )
     labels = {row["name"]: row for row in scout["candidates"]}
     name = scout["best"] if wanted == BEST else wanted
     if name not in labels:
-        raise UsageError(f"{path} has no candidate {name!r}.{nearest(name, labels)} It compared: {', '.join(labels)}. Or take: --from-scout {BEST}")
+        raise UsageError(
+            f"{path} has no candidate {name!r}.{nearest(name, labels)} It compared: {', '.join(labels)}. Or take: --from-scout {BEST}"
+        )
     try:
         backbone = Backbone.model_validate(labels[name]["backbone"] | {"lora": cfg.backbone.lora})
     except ValidationError as e:
-        raise UsageError(f"{path} holds no backbone as configs have it: {e.errors()[0]['msg']}. Scout again with: tlkeras scout CONFIG") from e
+        raise UsageError(
+            f"{path} holds no backbone as configs have it: {e.errors()[0]['msg']}. Scout again with: tlkeras scout CONFIG"
+        ) from e
     return cfg.model_copy(update={"backbone": backbone}), scout
 
 

@@ -229,12 +229,17 @@ def train(config, sets, out, resume, device, from_scout, offline, quiet):
 @click.option("--split", default="test", show_default=True, type=click.Choice(["test", "val", "train"]))
 @click.option("--data", type=PATH, help="Other labelled data instead of a split.")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples at a time; default: what this machine does best.")
+@click.option(
+    "--baselines/--no-baselines",
+    default=None,
+    help="Compare with k-NN and a linear probe; default: where their features take at most two minutes.",
+)
 @quiet_option
-def evaluate(run, split, data, batch, quiet):
-    """Metrics on the held-out split, with confidence intervals."""
+def evaluate(run, split, data, batch, baselines, quiet):
+    """Metrics on the held-out split, with confidence intervals, beside those of simple baselines."""
     from tlkeras import evaluation
 
-    result = evaluation.evaluate(run, split, data, batch, quiet)
+    result = evaluation.evaluate(run, split, data, batch, quiet, baselines)
     return Answer(result, evaluation.text(result), f"tlkeras report {run}, or: tlkeras export {run}")
 
 

@@ -22,7 +22,7 @@ from tlkeras.backbones.flops import flops
 from tlkeras.candidates import Candidate
 from tlkeras.config import Config
 from tlkeras.data import sounds, splits, texts
-from tlkeras.errors import GateError, MachineError, ModelError, TlkerasError, UsageError, listed
+from tlkeras.errors import GateError, MachineError, ModelError, UsageError, listed
 from tlkeras.evaluation import Trained
 from tlkeras.progress import Progress
 from tlkeras.reports import pareto
@@ -72,7 +72,9 @@ def scout(path, backbones=(), sets=(), offline: bool = False, latency: bool = Tr
     cfg, _ = configure.load(path, sets)
     if not tasks.plain(cfg.task_name):
         able = [name for name in tasks.TASKS if tasks.plain(name)]
-        raise UsageError(f"scout judges features by one answer a sample, and {cfg.task_name} has others. It can: {', '.join(able)}.")
+        raise UsageError(
+            f"scout judges features by one answer a sample, and {cfg.task_name} has others. It can: {', '.join(able)}."
+        )
     cfg = network.plain(cfg)
     if backbones:
         chosen, left = [candidates.named(text, cfg) for text in dict.fromkeys(backbones)], {}
@@ -80,7 +82,9 @@ def scout(path, backbones=(), sets=(), offline: bool = False, latency: bool = Tr
         chosen, left = candidates.usual(cfg)
     _, precision = device.choose(cfg.train.device, cfg.train.precision)
     shared = _prepared(cfg, offline, progress)
-    progress.line(f"data      {shared.held.summary()}; judged by {len(shared.judged)} training samples, in {shared.folds.max() + 1} parts")
+    progress.line(
+        f"data      {shared.held.summary()}; judged by {len(shared.judged)} training samples, in {shared.folds.max() + 1} parts"
+    )
     rows, outputs = [], {}
     for candidate in chosen:
         try:
@@ -98,7 +102,11 @@ def scout(path, backbones=(), sets=(), offline: bool = False, latency: bool = Tr
         "name": cfg.name,
         "task": cfg.task,
         "metric": METRICS[shared.kind],
-        "data": {"path": cfg.data.path or cfg.data.tfds, "sha256": shared.held.facts()["sha256"], "judged": len(shared.judged)},
+        "data": {
+            "path": cfg.data.path or cfg.data.tfds,
+            "sha256": shared.held.facts()["sha256"],
+            "judged": len(shared.judged),
+        },
         "machine": device.describe(),
         "made": round(time.time()),
         **_ranked(rows, outputs, shared),
@@ -119,13 +127,15 @@ def _prepared(cfg: Config, offline: bool, progress: Progress) -> _Bench:
     judged = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST])
     mine = rows[judged]
     strata = task.strata(held.targets[mine], held.answer)
-    units = splits.units([held.hashes[i] for i in mine], [held.groups[i] for i in mine])
+    units = splits.together([held.hashes[i] for i in mine], [held.groups[i] for i in mine])
     if len(set(units)) < 2:
         raise UsageError(f"scout needs at least two different training samples; there is {len(set(units))}.")
     return _Bench(held, targets, weight, answer, rows, judged, scores.folds(units, strata), scores.kind(answer))
 
 
-def _judged(cfg: Config, one: Candidate, shared: _Bench, precision: str, offline: bool, latency: bool, progress: Progress):
+def _judged(
+    cfg: Config, one: Candidate, shared: _Bench, precision: str, offline: bool, latency: bool, progress: Progress
+):
     """The row of one candidate, and the outputs of its probe for each judged sample."""
     import keras
 
@@ -159,7 +169,9 @@ def _judged(cfg: Config, one: Candidate, shared: _Bench, precision: str, offline
     }
     length = _length(net, train)
     row["flops"] = _counted(net, length, notes)
-    row |= _timed(cfg, net, shared.answer, precision, length, notes) if latency else {"milliseconds": None, "bytes": None}
+    row |= (
+        _timed(cfg, net, shared.answer, precision, length, notes) if latency else {"milliseconds": None, "bytes": None}
+    )
     row |= {"seconds": round(time.monotonic() - began, 1), "notes": notes}
     stored = "found stored" if not found.computed else f"{found.computed} samples computed"
     progress.line(f"scouted   {one.label}: {metric} {said:.3f} by a linear probe, {row['seconds']:.0f} s, {stored}")
@@ -253,7 +265,8 @@ def _ranked(rows: list[dict], outputs: dict, shared: _Bench) -> dict:
         row["behind"] = between[f"{row['name']} behind"]
         row["like_best"] = row["behind"][0] <= 0
         row["front"] = not any(
-            o["probe"] >= row["probe"] and o[cost] <= row[cost] and (o["probe"], o[cost]) != (row["probe"], row[cost]) for o in rows
+            o["probe"] >= row["probe"] and o[cost] <= row[cost] and (o["probe"], o[cost]) != (row["probe"], row[cost])
+            for o in rows
         )
     return {"best": best, "cost": cost, "verdict": _verdict(rows, cost), "candidates": rows}
 
@@ -293,7 +306,9 @@ def text(found: dict) -> str:
         f"median of {RUNS}. * no other is both as good and as cheap ({COSTS[found['cost']]}).",
         found["verdict"],
     ]
-    notes = sorted({f"{r['name']}: {k}: {v}" for r in found["candidates"] for k, v in r["notes"].items() if k != "leep"})
+    notes = sorted(
+        {f"{r['name']}: {k}: {v}" for r in found["candidates"] for k, v in r["notes"].items() if k != "leep"}
+    )
     lines += [f"Not measured: {note}" for note in notes]
     reasons: dict[str, list[str]] = {}
     for left in found["left_out"]:

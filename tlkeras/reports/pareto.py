@@ -57,14 +57,22 @@ def picture(scout: dict) -> str:
         ]
     label = f"{METRICS[scout['metric']]} of {len(rows)} backbones over {TITLES[cost]}. {scout['verdict']}"
     made = tag("svg", tag("style", Html(STYLE)), *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
-    return str(made).replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" ', 1) + "\n"
+    return (
+        str(made).replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        + "\n"
+    )
 
 
 def _labels(scout: dict) -> Html:
     title = f"{scout['name']}: backbones by a linear probe on {scout['data']['judged']} training samples"
     return Html(
         tag("text", title if len(title) <= 86 else f"{title[:85]}…", x=LEFT, y=24, class_="title")
-        + tag("text", f"{METRICS[scout['metric']]}, with 95 % intervals; joined: no other is as good and as cheap", x=LEFT, y=43)
+        + tag(
+            "text",
+            f"{METRICS[scout['metric']]}, with 95 % intervals; joined: no other is as good and as cheap",
+            x=LEFT,
+            y=43,
+        )
         + tag("text", TITLES[scout["cost"]], x=WIDTH - RIGHT, y=HEIGHT - 14, text_anchor="end")
     )
 

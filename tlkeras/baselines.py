@@ -90,7 +90,7 @@ def _features(trained, held, mine, other, rows, seconds, asked, progress, Y, kin
         net = _untouched(trained)
         train, val = (held.table(r, reader=net.reader) for r in (mine, held.rows("val")))
         more = other.table(rows, reader=net.reader)
-        job = prefix.job(trained.config, net, train, val, more)
+        job = prefix.head_job(trained.config, net, train, val, more)
         wait = seconds * prefix.missing(job)
         if asked is None and wait > PATIENCE:
             return f"computing the frozen features of {prefix.missing(job):,} samples would take about {wait / 60:.0f} minutes; tlkeras evaluate RUN --baselines computes them"

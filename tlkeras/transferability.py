@@ -26,7 +26,7 @@ def measure(metric: str, Y, outputs, threshold: float = 0.5) -> float:
     if metric == "accuracy":
         return float((outputs.argmax(1) == Y.argmax(1)).mean())
     if metric == "macro_f1":
-        return m.multi_label(Y > 0, outputs >= threshold)["macro_f1"]
+        return m.multi_label(Y > 0, np.asarray(outputs, np.float32) >= np.float32(threshold))["macro_f1"]
     return m.regression(Y, outputs)[metric]
 
 

@@ -76,8 +76,9 @@ def scout(path, backbones=(), sets=(), offline: bool = False, latency: bool = Tr
             f"scout judges features by one answer a sample, and {cfg.task_name} has others. It can: {', '.join(able)}."
         )
     cfg = network.plain(cfg)
+    left: dict[str, str] = {}
     if backbones:
-        chosen, left = [candidates.named(text, cfg) for text in dict.fromkeys(backbones)], {}
+        chosen = [candidates.named(text, cfg) for text in dict.fromkeys(backbones)]
     else:
         chosen, left = candidates.usual(cfg)
     _, precision = device.choose(cfg.train.device, cfg.train.precision)
@@ -198,7 +199,7 @@ def _leep(one: Candidate, net, X, Y, kind: str, notes: dict) -> float | None:
         return None
     entry = catalogue.catalogue().get(one.backbone.name)
     source = entry.sources.get(net.backbone["weights"] or "") if entry else None
-    if source is None or not source.classes:
+    if entry is None or source is None or not source.classes:
         notes["leep"] = "these weights bring no classifier"
         return None
     try:

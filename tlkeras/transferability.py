@@ -55,7 +55,8 @@ def folds(units, strata, count: int = FOLDS, seed: int = 0) -> np.ndarray:
         rows.setdefault(unit, []).append(i)
     names = list(rows)
     count = max(2, min(count, len(names)))
-    held, sizes = Counter(), Counter()
+    held: Counter = Counter()
+    sizes: Counter = Counter()
     out = np.zeros(len(units), int)
     for n in np.random.default_rng(seed).permutation(len(names)):
         mine = rows[names[n]]

@@ -18,10 +18,8 @@ from tlkeras.progress import Progress
 from tlkeras.run import read_json, write_json
 
 PATIENCE = 120.0  # seconds that computing missing features may take, where nobody asked for them
-MOST_FOLDED, MOST_FITTED = (
-    4000,
-    20_000,
-)  # training samples that choose the strength of the probe, and that it is fitted to
+MOST_FOLDED = 4000  # training samples that choose the strength of the probe
+MOST_FITTED = 20_000  # those that it is fitted to
 
 
 def write(
@@ -48,6 +46,12 @@ def write(
     known = read_json(trained.run.baselines) if trained.run.baselines.is_file() else {"schema": 1}
     write_json(trained.run.baselines, {**known, split: found})
     return found
+
+
+def forget(run, split: str) -> None:
+    """Takes out what an earlier evaluation left: other data may be other data every time."""
+    if run.baselines.is_file():
+        write_json(run.baselines, {k: v for k, v in read_json(run.baselines).items() if k != split})
 
 
 def _compared(trained, held, rows, other, outputs, seconds, asked, progress) -> dict:

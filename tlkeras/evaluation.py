@@ -103,7 +103,7 @@ def evaluate(
 
     began = time.monotonic()
     write_predictions(path, parts(), trained.answer)
-    each = (time.monotonic() - began) / len(rows)
+    each = progress.pace or (time.monotonic() - began) / len(rows)
     result = {"split": name, **score(path, trained.task)}
     everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
     write_json(trained.run.metrics, {**everything, name: result})
@@ -113,6 +113,8 @@ def evaluate(
         answers = columns.get("scores", columns["predicted"])
         found = baselines.write(trained, own, rows, held, name, answers, each, compare, progress)
         return result | {"baselines": found}
+    if name == "data":
+        baselines.forget(trained.run, name)
     return result
 
 

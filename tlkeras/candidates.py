@@ -66,9 +66,9 @@ def usual(cfg: Config) -> tuple[list[Candidate], dict[str, str]]:
             first = next(iter(record.sources))
             chosen.append(named(record.name if key == first else f"{record.name}={key}", cfg))
         elif record.sources:
-            left[record.name] = "its weights are not on this machine"
+            left[record.name] = "the weights are not on this machine"
         else:
-            left[record.name] = "it has random weights only"
+            left[record.name] = "there are random weights only"
     return chosen, left
 
 

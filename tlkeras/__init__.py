@@ -30,6 +30,7 @@ _VERBS = {
     "predict": "answers",
     "report": "reports",
     "reproduce": "reproduction",
+    "scout": "scouting",
     "serve": "server",
     "soup": "soups",
     "sweep": "sweeping",

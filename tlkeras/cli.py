@@ -201,19 +201,42 @@ def find_rate(config, sets, phase, updates, lowest, highest, out, offline, quiet
     return Answer(found, rates.text(found), following)
 
 
+@verb("scout")
+@config_argument
+@click.option(
+    "--backbones",
+    metavar="A,B,...",
+    help="NAME, NAME=WEIGHTS or NAME@SIZE; default: the config's, and those whose weights are on this machine.",
+)
+@click.option("--latency/--no-latency", default=True, help="Convert each to TFLite and time it.")
+@offline_option
+@quiet_option
+def scout(config, sets, backbones, latency, offline, quiet):
+    """Which backbone suits the data of CONFIG, before any is trained: features judged by k-NN, a linear probe, LogME.
+
+    WEIGHTS as in a config, or 'random'; SIZE in pixels, for texts in tokens. Writes saved_models/NAME-scout.
+    """
+    from tlkeras import scouting
+
+    names = [b for b in (backbones or "").split(",") if b.strip()]
+    found = scouting.scout(config, names, sets, offline, latency, quiet)
+    return Answer(found, scouting.text(found), f"tlkeras train {config} --from-scout best")
+
+
 @verb("train")
 @config_argument
 @click.option("-o", "--out", type=PATH, help="Run folder; default: saved_models/NAME. A run is never overwritten.")
 @click.option("--resume", is_flag=True, help="CONFIG is a run folder: go on after its last checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="gpu fails where there is none.")
+@click.option("--from-scout", metavar="best|NAME", help="With the backbone that `tlkeras scout CONFIG` found.")
 @offline_option
 @quiet_option
-def train(config, sets, out, resume, device, offline, quiet):
+def train(config, sets, out, resume, device, from_scout, offline, quiet):
     """Trains CONFIG, or a config made for the folder or table of data that CONFIG is."""
     from tlkeras import evaluation, run, training
 
     sets = (*sets, f"train.device={device}") if device else sets
-    made = training.train(config, out, sets, resume, offline, quiet)
+    made = training.train(config, out, sets, resume, offline, quiet, from_scout)
     last = evaluation.last_epoch(made)
     text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in last.items())}" if last else "")
     return Answer(
@@ -252,12 +275,17 @@ def soup(runs, out, kind, epochs, quiet):
 @click.option("--split", default="test", show_default=True, type=click.Choice(["test", "val", "train"]))
 @click.option("--data", type=PATH, help="Other labelled data instead of a split.")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples at a time; default: what this machine does best.")
+@click.option(
+    "--baselines/--no-baselines",
+    default=None,
+    help="Compare with k-NN and a linear probe; default: where their features take at most two minutes.",
+)
 @quiet_option
-def evaluate(run, split, data, batch, quiet):
-    """Metrics on the held-out split, with confidence intervals."""
+def evaluate(run, split, data, batch, baselines, quiet):
+    """Metrics on the held-out split, with confidence intervals, beside those of simple baselines."""
     from tlkeras import evaluation
 
-    result = evaluation.evaluate(run, split, data, batch, quiet)
+    result = evaluation.evaluate(run, split, data, batch, quiet, baselines)
     return Answer(result, evaluation.text(result), f"tlkeras report {run}, or: tlkeras export {run}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import card, configure, data, device, network, tasks, tracking
+from tlkeras import baselines, card, configure, data, device, network, tasks, tracking
 from tlkeras.config import Config, Data
 from tlkeras.data import pipeline, sounds, texts
 from tlkeras.errors import DataError, ModelError, UsageError
@@ -56,7 +56,14 @@ def open_trained(folder, precision: str | None = None, sets=()) -> Trained:
     return Trained(run, cfg, tasks.get(cfg.task_name), options, answer, net)
 
 
-def evaluate(folder, split: str = "test", data_path=None, batch: int | None = None, quiet: bool = False) -> dict:
+def evaluate(
+    folder,
+    split: str = "test",
+    data_path=None,
+    batch: int | None = None,
+    quiet: bool = False,
+    compare: bool | None = None,
+) -> dict:
     """Predicts a held-out split of a run, or other labelled data, and scores the predictions.
 
     Args:
@@ -64,16 +71,17 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
         split: 'test', 'val' or 'train'; ignored with `data_path`.
         data_path: a folder or table laid out as the training data was.
         batch: samples at a time. None: as many as this machine does best.
+        compare: whether to hold the result against simple baselines. None: where their features take at most two minutes.
 
     Returns:
-        What was written into metrics.json: {'split', 'n', 'main', 'metrics', 'intervals', ...}.
+        What was written into metrics.json: {'split', 'n', 'main', 'metrics', 'intervals', ...}, and 'baselines' where there are.
 
     Raises:
         DataError: when `data_path` holds files that the run was trained on.
     """
     progress = Progress(quiet)
     trained = open_trained(folder)
-    held = data.reopen(trained.run)
+    own = held = data.reopen(trained.run)
     if data_path is not None:
         name, held = "data", _other(trained, held, data_path, progress)
         rows = np.arange(len(held.ids))
@@ -84,7 +92,9 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
             f"The run has no {split} split; it has {held.summary()}. Choose with --split, or give labelled data with --data."
         )
     path = trained.run.predictions(name)
+    began = time.monotonic()
     predict_rows(trained, held, rows, path, batch, progress)
+    each = progress.pace or (time.monotonic() - began) / len(rows)
     result = {"split": name, **score(path, trained.task)}
     everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
     write_json(trained.run.metrics, {**everything, name: result})
@@ -93,6 +103,13 @@ def evaluate(folder, split: str = "test", data_path=None, batch: int | None = No
     with tracking.opened(trained.config, trained.run, progress) as told:
         told.result(name, result["metrics"])
         told.file(written)
+    if compare is not False and baselines.possible(trained, name):
+        columns, _ = read_predictions(path)
+        answers = columns.get("scores", columns["predicted"])
+        found = baselines.write(trained, own, rows, held, name, answers, each, compare, progress)
+        return result | {"baselines": found}
+    if name == "data":
+        baselines.forget(trained.run, name)
     return result
 
 
@@ -345,4 +362,6 @@ def text(result: dict) -> str:
         for i, c in enumerate(per["class"]):
             shown = ("-" if per[k][i] is None else f"{per[k][i]:.4f}" for k in figures)
             out.append(f"  {c:<{wide}}" + "".join(f"{v:>11}" for v in shown) + f"{int(per['support'][i]):>11}")
+    if found := result.get("baselines"):
+        out.append(baselines.text(found))
     return "\n".join(out)

@@ -37,12 +37,21 @@ class Progress:
         self.moving = sys.stderr.isatty() and not os.environ.get("CI")
         self.quiet = quiet
         self.started = self.shown = time.monotonic()
+        self.first = self.last = (0.0, 0)
 
     def start(self) -> None:
         self.started = time.monotonic()
+        self.first = self.last = (0.0, 0)
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds between two things since `start`, what came before the first step left out; None before the second."""
+        (since, before), (now, done) = self.first, self.last
+        return (now - since) / (done - before) if done > before > 0 else None
 
     def step(self, label: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
+        self.first, self.last = (self.first if self.first[1] else (now, done)), (now, done)
         if self.quiet or not self.moving or (now - self.shown < 0.2 and done < total):
             return
         self.shown = now

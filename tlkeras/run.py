@@ -4,7 +4,7 @@
     manifest.json      data, splits, weights, versions    status.jsonl            progress, a line an event
     history.csv        a row an epoch                     checkpoints/            to resume from
     backbone.json      the backbone's own configuration   model.keras             the result
-    predictions-SPLIT.parquet, metrics.json, report.html, artefacts/FORMAT/, error.log
+    predictions-SPLIT.parquet, metrics.json, baselines.json, report.html, artefacts/FORMAT/, error.log
     model-card.md      what to know of the model       tracking.json, logs/   what trackers call the run
 
 Every file appears whole or not at all: it is written beside its place, synced, and renamed.
@@ -42,6 +42,7 @@ class Run:
         self.model = self.folder / "model.keras"
         self.adapters = self.folder / "lora.safetensors"
         self.metrics = self.folder / "metrics.json"
+        self.baselines = self.folder / "baselines.json"
         self.report = self.folder / "report.html"
         self.data_report = self.folder / "data_report.json"
         self.error_log = self.folder / "error.log"

@@ -6,7 +6,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from tlkeras import card, config, configure, data, device, lora, network, plans, preview, tasks, tracking
+from tlkeras import (
+    candidates,
+    card,
+    config,
+    configure,
+    data,
+    device,
+    lora,
+    network,
+    plans,
+    preview,
+    tasks,
+    tracking,
+)
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
 from tlkeras.data import sounds, texts
@@ -18,7 +31,14 @@ from tlkeras.weights import transformers as files
 
 
 def train(
-    what, out=None, sets=(), resume: bool = False, offline: bool = False, quiet: bool = False, each_epoch=None
+    what,
+    out=None,
+    sets=(),
+    resume: bool = False,
+    offline: bool = False,
+    quiet: bool = False,
+    from_scout: str | None = None,
+    each_epoch=None,
 ) -> Run:
     """Trains what a config file says, or a folder of data with a config made for it; returns the run.
 
@@ -28,14 +48,18 @@ def train(
         sets: overrides 'train.phases.0.epochs=3'.
         resume: go on with the run folder `what` after its last checkpoint.
         offline: touch no network; missing weights are an error.
+        from_scout: train the backbone that `scout` found: 'best', or the name of another candidate of it.
         each_epoch: called with the number of epochs so far, of all phases, and the row of the last; what it raises ends the run.
 
     Raises:
         TlkerasError: see tlkeras.errors for what each stands for.
     """
     progress = Progress(quiet)
+    scouted = None
     if resume:
         run = open_run(what, trained=False)
+        if from_scout:
+            raise UsageError("A resumed run goes on with the backbone it has. Leave out --from-scout.")
         if sets:
             raise UsageError(
                 "A resumed run goes on as it was; --set changes it. Start a new run with the changed config."
@@ -44,6 +68,9 @@ def train(
     else:
         cfg, origin = configure.load(_config_file(what), sets)
         tracking.check(cfg)
+        if from_scout:
+            cfg, scouted = candidates.choose(cfg, from_scout)
+            progress.line(f"scout     {scouted['verdict']} Taken: {from_scout}.")
         run = create(out or free_folder("saved_models", cfg.name))
         write_text(run.config, config.render(cfg))
     with run.lock():
@@ -51,7 +78,8 @@ def train(
             progress.line(f"{run.folder} is finished already.")
             return run
         with tracking.opened(cfg, run, progress) as told:
-            _train(cfg, origin, run, resume, offline, progress, [told.epoch, *([each_epoch] if each_epoch else [])])
+            told_of = [told.epoch, *([each_epoch] if each_epoch else [])]
+            _train(cfg, origin, run, resume, offline, progress, told_of, scouted)
             told.file(card.write(run))
     return run
 
@@ -63,7 +91,7 @@ def looked(path, look, sets=(), offline: bool = False, quiet: bool = False):
     with tempfile.TemporaryDirectory() as folder:
         run = create(Path(folder) / "run")
         write_text(run.config, config.render(cfg))
-        return _train(cfg, origin, run, False, offline, Progress(quiet), [], look)
+        return _train(cfg, origin, run, False, offline, Progress(quiet), look=look)
 
 
 def _config_file(what) -> Path:
@@ -77,7 +105,15 @@ def _config_file(what) -> Path:
 
 
 def _train(
-    cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress, each_epoch: list, look=None
+    cfg: Config,
+    origin,
+    run: Run,
+    resume: bool,
+    offline: bool,
+    progress: Progress,
+    each_epoch=(),
+    scouted=None,
+    look=None,
 ):
     import keras
 
@@ -95,6 +131,8 @@ def _train(
         if resume and run.splits.is_file() and run.manifest.is_file()
         else data.prepare(cfg, task, options, run, offline, progress, pixels)
     )
+    if scouted:
+        candidates.check_data(cfg, scouted, held.facts()["sha256"])
     rows = held.rows("train")
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
     progress.line(f"data      {held.summary()}")
@@ -165,6 +203,7 @@ def _train(
     manifest = read_json(run.manifest)
     write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
     run.record("done", seconds=round(time.monotonic() - fit.began, 1))
+    return None
 
 
 def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dict:

@@ -5,7 +5,8 @@
 """
 
 from tlkeras.prefix.cut import Cut, cuts, whole
-from tlkeras.prefix.features import Choice, Features, Job, outlook, passes, prepare, shared
+from tlkeras.prefix.features import Choice, Features, Job, missing, outlook, passes, prepare, shared
+from tlkeras.prefix.frozen import Vectors, head_job, vectors
 from tlkeras.prefix.remat import rematerialised
 
 __all__ = [
@@ -13,11 +14,15 @@ __all__ = [
     "Cut",
     "Features",
     "Job",
+    "Vectors",
     "cuts",
+    "head_job",
+    "missing",
     "outlook",
     "passes",
     "prepare",
     "rematerialised",
     "shared",
+    "vectors",
     "whole",
 ]

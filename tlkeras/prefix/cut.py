@@ -109,7 +109,14 @@ def _settings(operation) -> str:
         config = operation.get_config()
     except NotImplementedError:  # an operation whose arguments Keras cannot write down; they stand in its call
         return ""
-    return json.dumps({k: v for k, v in config.items() if k != "name"}, sort_keys=True, default=str)
+    return json.dumps(_computing({k: v for k, v in config.items() if k != "name"}), sort_keys=True, default=str)
+
+
+def _computing(config):
+    """A configuration without the flags that say what is trained: below the cut nothing is, whatever phase set them last."""
+    if isinstance(config, dict):
+        return {k: _computing(v) for k, v in config.items() if k != "trainable"}
+    return [_computing(v) for v in config] if isinstance(config, list | tuple) else config
 
 
 def _acts(layer) -> bool:

@@ -44,7 +44,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Job:
-    """A phase's cut and those of later phases that the same pass may fill, with how often each meets a sample."""
+    """A phase's cut and those of later phases that the same pass may fill, with how often each meets a sample. `wide` is
+    the `length` of another job whose rows are wanted; None: what these samples need."""
 
     cfg: Config
     network: Network
@@ -52,13 +53,14 @@ class Job:
     val: Any
     cuts: list[Cut]
     passes: list[int]
+    wide: int | None = None
 
     @property
     def length(self) -> int | None:
         """What the stored rows of texts are padded to; None for images."""
         if not isinstance(self.train, texts.Table):
             return None
-        return max(int(texts.padded(t, self.network.input).max(initial=1)) for t in (self.train, self.val))
+        return self.wide or max(int(texts.padded(t, self.network.input).max(initial=1)) for t in (self.train, self.val))
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,12 @@ def prepare(job: Job, progress: Progress, decided: bool | None = None) -> tuple[
     dtypes = [d for _, d in cut.specs]
     features = Features(store.tensors(), dtypes, long, rows[:n].reshape(max(views, 1), -1), rows[n:])
     return features, Choice(True, why, size, views)
+
+
+def missing(job: Job) -> int:
+    """How many rows of the first cut no earlier run has stored."""
+    store = _store(job, job.cuts[0])
+    return sum(k not in store.rows for k in dict.fromkeys(_keys(job, _views(job.cfg))))
 
 
 def passes(cuts: list[Cut], phases: list, index: int) -> int:

@@ -199,6 +199,33 @@ def reliability(bins: list[dict], label: str) -> Html:
     return tag("figure", svg(label, *parts, height=300))
 
 
+def intervals(rows: list[tuple[str, float, tuple[float, float]]], title: str, show, label: str) -> Html:
+    """A line for each (name, value, interval): the dot is the value, the last one in the second colour."""
+    left, height = 110, TOP + 30 * len(rows) + BOTTOM
+    low, high = min(r[2][0] for r in rows), max(r[2][1] for r in rows)
+    low, high = _opened(low, high)
+    marks = ticks(low, high, 4)
+
+    def x(value):
+        return round(left + (value - low) / (high - low) * (WIDTH - left - RIGHT - 14), 1)
+
+    parts: list = []
+    for v in marks:
+        parts.append(tag("line", x1=x(v), x2=x(v), y1=TOP, y2=height - BOTTOM, class_="grid"))
+        parts.append(text(x(v), height - BOTTOM + 16, show(v), "middle"))
+    for n, (name_, value, between) in enumerate(rows):
+        y, kind = TOP + 15 + 30 * n, "b" if n == len(rows) - 1 else "a"
+        said = tag("title", f"{name_}: {show(value)}, {show(between[0])} to {show(between[1])}")
+        parts += [
+            text(left - 10, y + 4, name_, "end"),
+            tag(
+                "line", x1=x(between[0]), x2=x(between[1]), y1=y, y2=y, class_=kind, style="stroke-width:4;opacity:.45"
+            ),
+            tag("circle", said, cx=x(value), cy=y, r=5, class_=kind),
+        ]
+    return tag("figure", tag("figcaption", title), svg(label, *parts, height=height))
+
+
 def precision_recall(title: str, recall: list[float], precision: list[float], area: float) -> Html:
     """The precision of one class at every recall; the line ends where no more is found."""
     axes, marks = Axes((0, 1), (0, 1)), [0, 0.25, 0.5, 0.75, 1]

@@ -27,7 +27,7 @@ SPLITS = {
 class Facts:
     """The contents of a run folder.
 
-    `metrics` holds a result per evaluated split and `split` the one to speak of; `predictions` are the columns of
+    `metrics` holds a result per evaluated split, `baselines` what simple answers are worth on it, and `split` the one to speak of; `predictions` are the columns of
     that split's file, `answer` what the outputs mean. `held` are the samples as they were split, `history` a row per epoch, `artefacts` what
     export proved. `finished` is whether training came to its end.
     """
@@ -41,6 +41,7 @@ class Facts:
     history: list[dict]
     events: list[dict]
     metrics: dict
+    baselines: dict
     split: str | None
     predictions: dict | None
     answer: dict
@@ -101,6 +102,7 @@ def read(folder) -> Facts:
         history=_history(run.history),
         events=_events(run.status),
         metrics=metrics,
+        baselines=_json(run.baselines).get(split or "", {}),
         split=split,
         predictions=predictions,
         answer=answer or manifest.get("answer", {}),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlkeras.reports import charts, classes, detection, segmentation
+from tlkeras.reports import charts, classes, detection, segmentation, simple
 from tlkeras.reports.facts import Facts
 from tlkeras.reports.page import PERCENT, Html, details, figure, join, name, percent, table, tag
 from tlkeras.reports.results import FEW
@@ -65,6 +65,7 @@ def figures(facts: Facts) -> Html | None:
     ]
     return join(
         _metrics(result, facts.samples(), facts.answer.get("multi_label", False), kind),
+        simple.compared(facts),
         tag("p", f"Also measured, on {'; '.join(other)}.", class_="soft") if other else None,
         kind.by_class(result) if kind else _by_class(result),
         _calibration(result, facts.answer.get("multi_label", False)) if result.get("calibration") else None,

@@ -92,6 +92,11 @@ def get(name: str):
     return importlib.import_module(f"tlkeras.tasks.{TASKS[name][1]}")
 
 
+def plain(name: str) -> bool:
+    """Whether a task gives each sample one answer from one vector of features: classes, or values."""
+    return TASKS[name][1] in ("classification", "regression")
+
+
 def kind(name: str) -> str:
     """The kind of input of a task: 'image', 'text' or 'audio'."""
     return TASKS[name][0]

@@ -44,7 +44,9 @@ def test_figures_classes_and_counts_are_those_of_the_records(made):
     text, result, facts = run.card.read_text(), read_json(run.metrics)["test"], read_json(run.manifest)
     low, high = result["intervals"]["log_loss"]
     assert f"| log loss | {result['metrics']['log_loss']:.4f} | {low:.4f} to {high:.4f} |" in text
-    assert f"On {result['n']} test images" in text and facts["data"]["sha256"] in text and facts["model"]["sha256"] in text
+    assert (
+        f"On {result['n']} test images" in text and facts["data"]["sha256"] in text and facts["model"]["sha256"] in text
+    )
     assert "| red | " in text and text.count("| blue | ") == 2
     assert "Judged on" in text and "were not measured" not in text
 

@@ -53,7 +53,10 @@ def test_the_same_figures_and_the_same_weights_come_again(made, repeated):
     assert {r["metric"]: r["before"] for r in found["rows"] if r["split"] == "test"} == recorded
     assert all(r["before"] == r["after"] for r in found["rows"])
     assert found == read_json(repeated[1].folder / "reproduce.json")
-    assert '"event": "reproduced"' in run.status.read_text() and "Trained again from its own record" in run.card.read_text()
+    assert (
+        '"event": "reproduced"' in run.status.read_text()
+        and "Trained again from its own record" in run.card.read_text()
+    )
     assert not repeated[1].logs.exists()
 
 
@@ -97,7 +100,12 @@ def test_another_model_file_is_refused(made, tmp_path):
 
 def test_other_versions_and_machines_are_named_and_loosen_the_tolerance():
     machine = {"system": "Linux", "machine": "x86_64", "cores": 2, "gpus": []}
-    then = {"versions": {"keras": "3.15.0", "numpy": "2.4"}, "machine": machine, "device": "cpu", "precision": "float32"}
+    then = {
+        "versions": {"keras": "3.15.0", "numpy": "2.4"},
+        "machine": machine,
+        "device": "cpu",
+        "precision": "float32",
+    }
     now = {"versions": {"keras": "3.15.1", "numpy": "2.4"}, "machine": machine | {"cores": 8}}
     assert reproduction.differing(then, now) == ["keras: 3.15.0 then, 3.15.1 now", "cores: 2 then, 8 now"]
     assert reproduction.differing(then, then) == []

@@ -114,7 +114,9 @@ def test_a_config_is_flat_for_those_who_take_no_other(write_config):
 
 def test_each_epoch_is_told_to_whoever_asked(write_config, tmp_path):
     seen = []
-    tlkeras.train(write_config(), tmp_path / "run", quiet=True, each_epoch=lambda n, row: seen.append((n, row["phase"])))
+    tlkeras.train(
+        write_config(), tmp_path / "run", quiet=True, each_epoch=lambda n, row: seen.append((n, row["phase"]))
+    )
     assert seen == [(1, "head"), (2, "head")]
     events = [json.loads(x)["event"] for x in (tmp_path / "run" / "status.jsonl").read_text().splitlines()]
     assert events == ["start", "epoch", "epoch", "done"]

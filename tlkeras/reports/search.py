@@ -49,7 +49,11 @@ def _over_time(found: dict, complete: list[dict]) -> Html:
     axes, marks = _axes((min(numbers), max(numbers)), [r["value"] for r in rows])
     # The best stays until a better one comes.
     steps = [f"{axes.x(numbers[0])} {axes.y(best[0])}"]
-    steps += [f"{axes.x(x)} {axes.y(y)}" for x, pair in zip(numbers[1:], zip(best, best[1:], strict=False), strict=True) for y in pair]
+    steps += [
+        f"{axes.x(x)} {axes.y(y)}"
+        for x, pair in zip(numbers[1:], zip(best, best[1:], strict=False), strict=True)
+        for y in pair
+    ]
     whole = sorted({round(v) for v in charts.ticks(axes.low_x, axes.high_x)})
     return _figure(
         "Over the trials; the line is the best so far",

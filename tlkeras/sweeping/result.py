@@ -65,7 +65,14 @@ def short(value) -> str:
 def text(found: dict, most: int = 20) -> str:
     """A result of `sweep` as a table for people, the best first."""
     keys = list(found["over"])
-    heads = ["trial", found["metric"], *(["val_loss"] if found["metric"] != "val_loss" else []), "epochs", "s", *shortened(keys)]
+    heads = [
+        "trial",
+        found["metric"],
+        *(["val_loss"] if found["metric"] != "val_loss" else []),
+        "epochs",
+        "s",
+        *shortened(keys),
+    ]
     lines = [heads]
     for row in found["trials"][:most]:
         value = f"{row['value']:.4f}" if row["value"] is not None and row["state"] == "complete" else row["state"]

@@ -44,7 +44,10 @@ def swept(tmp_path_factory, colours, tiny_backbone):
     """A sweep of three trials, by the command: (folder, what --json gave)."""
     folder = tmp_path_factory.mktemp("sweep")
     path, out = configured(folder, colours, tiny_backbone), folder / "swept"
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("TLKERAS_CACHE", str(folder / "cache"))
     result = CliRunner().invoke(main, ["sweep", str(path), "--out", str(out), "--json"])
+    monkeypatch.undo()
     assert result.exit_code == 0, result.stderr
     return out, json.loads(result.stdout)["data"]
 
@@ -101,7 +104,7 @@ def test_the_page_shows_every_trial_and_loads_nothing(swept):
 def test_a_killed_sweep_goes_on_and_uses_no_number_twice(swept, tmp_path, colours, tiny_backbone):
     """SIGKILL within the second trial; the third tries what it would have tried."""
     path, out = configured(tmp_path, colours, tiny_backbone), tmp_path / "killed"
-    command = [sys.executable, "-m", "tlkeras", "sweep", str(path), "--out", str(out), "-s", "train.phases.0.epochs=3"]
+    command = [sys.executable, "-m", "tlkeras", "sweep", str(path), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"CI": "1"})
     status, end = out / "trial-0001" / "status.jsonl", time.monotonic() + 300
     while not (status.is_file() and "start" in status.read_text()):

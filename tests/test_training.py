@@ -256,13 +256,3 @@ def test_a_finished_run_stands_without_its_preset_and_from_another_folder(
     assert tlkeras.train("run", resume=True, quiet=True).folder.name == "run"
     assert tlkeras.evaluate(run.folder, quiet=True)["metrics"] == before
     assert tlkeras.export("run", ["tflite"], quiet=True)
-
-
-def test_tensorboard_events_are_written_where_asked_for(write_config, tmp_path):
-    train = {
-        "batch": 8,
-        "tensorboard": True,
-        "phases": [{"name": "head", "train": "head", "epochs": 1, "learning_rate": 0.01}],
-    }
-    run = tlkeras.train(write_config(train=train), tmp_path / "run", quiet=True)
-    assert list(run.logs.rglob("events.out.tfevents.*"))

@@ -46,13 +46,14 @@ def quality(records: Records) -> str:
     if done := records.reproduced:
         day = datetime.datetime.fromtimestamp(done["time"], datetime.UTC).date()
         came = "the same figures" if done["holds"] else "other figures"
-        parts.append(f"Trained again from its own record on {day}: {came}, at most {done['largest']:.1g} apart.")
+        apart = f"at most {done['largest']:.1g} apart" if done["largest"] else "to the last digit"
+        parts.append(f"Trained again from its own record on {day}: {came}, {apart}.")
     return "\n\n".join(p for p in parts if p)
 
 
 def _measured(records: Records, split: str, result: dict) -> str:
     told = {
-        "test": "It was not trained on these, and nothing was chosen by them.",
+        "test": "Training saw none of these, nor was it steered by them.",
         "val": "These steered training, so the figures flatter.",
         "train": "It was trained on these: the figures say nothing about new ones.",
         "data": "These are from elsewhere and were not trained on.",

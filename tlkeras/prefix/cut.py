@@ -123,6 +123,10 @@ def _acts(layer) -> bool:
     """Whether a layer of a trained block can move or draws at random in this phase."""
     import keras
 
+    if isinstance(
+        layer, keras.layers.Dropout
+    ):  # of a rate of 0 too: runs that differ in it alone share what lies below
+        return True
     if layer.trainable_weights or any("seed_generator" in v.path for v in layer.variables):
         return True
     return any(isinstance(x, keras.layers.BatchNormalization) and x.trainable for x in layer._flatten_layers())

@@ -171,3 +171,16 @@ def test_statistics_of_trained_batchnorm_are_computed_for_the_mean(runs, tmp_pat
     assert any(abs(a - b).max() > 1e-4 for a, b in moving)
     assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in others)
     assert json.loads(soup.manifest.read_text())["soup"]["members"][0]["sha256"]
+
+
+def test_epochs_of_adapters_are_merged_and_averaged(configured, tmp_path):
+    """A BERT with LoRA: the mean of merged kernels, in the network without adapters."""
+    phase = {"name": "all", "train": "all", "epochs": 2, "learning_rate": 0.01}
+    config = configured(train={"batch": 16, "keep_checkpoints": 5, "phases": [phase]})
+    sets = ["backbone.lora.rank=2", "data.val=0.3"]
+    run = tlkeras.train(config, tmp_path / "run", sets, quiet=True)
+    made = soups.soup(run.folder, tmp_path / "soup", "uniform", epochs=True, quiet=True)
+    facts = read_json(made.manifest)["soup"]
+    assert facts["members"][-1]["val"] == pytest.approx(val(run)) and facts["val"] == pytest.approx(val(made))
+    last, mean = weights_of(run), weights_of(made)
+    assert len(last) == len(mean) and any(abs(a - b).max() > 1e-5 for a, b in zip(last, mean, strict=True))

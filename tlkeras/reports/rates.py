@@ -11,6 +11,7 @@ STYLE = """text{fill:#62615b;font:11px system-ui,"Noto Sans","Liberation Sans",s
 .a{fill:none;stroke:#0062a0;stroke-width:2;stroke-linejoin:round}.b{fill:none;stroke:#be4a00;stroke-width:1;opacity:.45}
 .dot{fill:#0062a0;stroke:none}.said{fill:#1e1e1c}"""
 MARGIN = 12
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def picture(found: dict) -> str:
@@ -29,21 +30,21 @@ def picture(found: dict) -> str:
         points = (f"{axes.x(x)} {max(axes.y(y), inside)}" for x, y in zip(places, values, strict=True))
         return tag("path", d="M" + "L".join(points), class_=kind)
 
-    def mark(rate, words, row):
+    def mark(rate, words, y):
         x = axes.x(math.log10(rate))
         side = "end" if x > WIDTH / 2 else "start"
         return [
             tag("line", x1=x, x2=x, y1=inside, y2=HEIGHT - BOTTOM, class_="rule"),
-            text(x + (-4 if side == "end" else 4), HEIGHT - BOTTOM - 6 - 13 * row, words, side, "said"),
+            text(x + (-4 if side == "end" else 4), y, words, side, "said"),
         ]
 
     suggested = found["suggested"]
-    marks = [*mark(suggested, f"to take {figure(suggested, 2)}", 0)]
+    marks = [*mark(suggested, f"to take {figure(suggested, 3)}", HEIGHT - BOTTOM - 6)]
     if found["diverged"]:
-        marks += mark(found["diverged"], f"too large {figure(found['diverged'], 2)}", 1)
+        marks += mark(found["diverged"], f"too large {figure(found['diverged'], 3)}", inside + 10)
     at = smooth[min(range(len(places)), key=lambda i: abs(places[i] - math.log10(suggested)))]
     dot = tag("circle", cx=axes.x(math.log10(suggested)), cy=max(axes.y(at), inside), r=4, class_="dot")
-    frame = axes.drawn("learning rate", "loss", powers, ticks(bottom, top), lambda v: figure(10**v, 2))
+    frame = axes.drawn("learning rate", "loss", powers, ticks(bottom, top), lambda v: f"10{str(v).translate(RAISED)}")
     said = f"Loss over the learning rate of phase {found['phase']}; to take: {suggested:g}."
     # The frame of the report's charts, with a margin, since nothing stands around it.
     box = f"{-MARGIN} {-2 * MARGIN} {WIDTH + 2 * MARGIN} {HEIGHT + 3 * MARGIN}"

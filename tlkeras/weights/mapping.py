@@ -224,7 +224,9 @@ def _made(tensors: dict, name: str, doing: str, variable, layout: str):
         elif value.ndim == 2:
             turned = value.T
             # A Dense layer as a 1x1 convolution, or with heads apart: the numbers lie in the same order.
-            return turned.reshape(shape) if turned.size == np.prod(shape) and turned.shape[0] in _ends(shape) else turned
+            return (
+                turned.reshape(shape) if turned.size == np.prod(shape) and turned.shape[0] in _ends(shape) else turned
+            )
     elif value.size == np.prod(shape) and _plain(value.shape) == _plain(shape) or doing:
         return value.reshape(shape) if value.size == np.prod(shape) else value
     elif value.ndim == 1 and len(shape) == 2 and value.size == np.prod(shape):

@@ -69,7 +69,9 @@ def read(path) -> NameMap:
         asked = [int(n) for n in re.findall(r"\{(\d+)", right)]
         if asked and max(asked) > pattern.groups:
             mistakes.append(f"the rule {left!r} has {pattern.groups} parts, and {right!r} asks for number {max(asked)}")
-        if odd := [name for name in re.findall(r"\{([^}]*)\}", right) if not re.fullmatch(r"\d(\*\d+)?([+-]\d+)?a?", name)]:
+        if odd := [
+            name for name in re.findall(r"\{([^}]*)\}", right) if not re.fullmatch(r"\d(\*\d+)?([+-]\d+)?a?", name)
+        ]:
             mistakes.append(f"the rule {left!r} has {{{odd[0]}}}, which is no number of a part")
         made.append((pattern.pattern, right))
     lists = {}

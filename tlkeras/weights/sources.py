@@ -1,8 +1,8 @@
 """What a path holds: tensors by name, and what the files beside them say about it. Nothing is built, nothing unpickled.
 
-    a file          .safetensors, .pth, .pt, .bin; .weights.h5 and .keras (names and shapes alone)
-    a directory     of timm or transformers (config.json beside the weights), a KerasHub preset, a SavedModel
-    PATH            with PATH.index beside it: a checkpoint of TensorFlow 1 or 2
+a file          .safetensors, .pth, .pt, .bin; .weights.h5 and .keras (names and shapes alone)
+a directory     of timm or transformers (config.json beside the weights), a KerasHub preset, a SavedModel
+PATH            with PATH.index beside it: a checkpoint of TensorFlow 1 or 2
 """
 
 from dataclasses import dataclass, field
@@ -59,7 +59,9 @@ def read(path) -> Found:
     if path.is_dir():
         return _directory(path)
     if not path.is_file():
-        raise UsageError(f"{path} must be a file, a directory, or the beginning of a checkpoint's names; nothing is there.")
+        raise UsageError(
+            f"{path} must be a file, a directory, or the beginning of a checkpoint's names; nothing is there."
+        )
     if path.name.endswith((".weights.h5", ".keras")):
         shapes = files.check_keras(path)
         kept = {n: (tuple(s), "float") for n, s in shapes.items() if not n.startswith("optimizer/")}
@@ -139,7 +141,9 @@ def _directory(folder: Path) -> Found:
 
         kind = "transformers" if "model_type" in config else "timm"
         return _found(folder, kind, transformers.read_tensors(folder), config)
-    raise ModelError(f"{folder}/config.json must have model_type, architecture or registered_name; it has none of them.")
+    raise ModelError(
+        f"{folder}/config.json must have model_type, architecture or registered_name; it has none of them."
+    )
 
 
 def _found(path: Path, kind: str, tensors: dict, config: dict | None = None) -> Found:

@@ -58,13 +58,17 @@ def text(found: dict) -> str:
         lines.append(f"{found['network']} is {verdict}, compared with {found['with']} on random input")
     else:
         lines.append(f"Not compared with PyTorch: {found['why']}")
-        lines.append("Coverage is whole, so each tensor lies where its name says; that the arithmetic is the same is not shown.")
+        lines.append(
+            "Coverage is whole, so each tensor lies where its name says; that the arithmetic is the same is not shown."
+        )
     total = found["statistics"]
     lines.append(f"{total['tensors']} tensors, numbers from {total['least']:.3g} to {total['most']:.3g}")
     if total["not_finite"]:
         lines.append(f"NOT FINITE: {', '.join(total['not_finite'][:10])}")
     if total["constant"]:
-        lines.append(f"{len(total['constant'])} tensors hold one number throughout, as untrained ones do: {total['constant'][0]} ...")
+        lines.append(
+            f"{len(total['constant'])} tensors hold one number throughout, as untrained ones do: {total['constant'][0]} ..."
+        )
     return "\n".join(lines)
 
 
@@ -181,7 +185,9 @@ def _differences(model, oracle, size, whole: bool) -> dict:
         ours = np.asarray(model(pixels, training=False))
         ours = ours.mean(axis=(1, 2)) if ours.ndim == 4 else ours
         if ours.shape != features.shape:
-            raise ModelError("These weights have no classifier, and the features of this network cannot be compared without one.")
+            raise ModelError(
+                "These weights have no classifier, and the features of this network cannot be compared without one."
+            )
         out["features"] = _row(ours, features)
     return out | {"exact": all(row["difference"] <= max(EXACT, 1e-5 * row["scale"]) for row in out.values())}
 
@@ -207,7 +213,11 @@ def _hugging_face(found: Found, say) -> dict:
     names = {i.name for i in model.inputs} if isinstance(model.input, dict | list) else {model.input.name}
     if not names & {"token_ids", "images", "input_layer"} or len(names - {"padding_mask", "segment_ids"}) != 1:
         return out | {"why": f"models that take {', '.join(sorted(names))} are not compared here."}
-    return out | {"compared": True, "with": f"transformers' {found.config['model_type']}", **_states(found.path, model, names)}
+    return out | {
+        "compared": True,
+        "with": f"transformers' {found.config['model_type']}",
+        **_states(found.path, model, names),
+    }
 
 
 def _states(folder: Path, model, names: set[str]) -> dict:

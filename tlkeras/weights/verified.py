@@ -4,6 +4,8 @@ Needs PyTorch with torchvision or timm, or transformers; where they are not inst
 said: coverage, and the statistics of the tensors. Nothing of PyTorch reads the file: the tensors come from the reader here.
 """
 
+import contextlib
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -112,7 +114,7 @@ def _unable(found: Found, record: Backbone, names) -> str | None:
 def torch_model(spec: str, classes: int, side: int):
     """The PyTorch model 'torchvision:NAME' or 'timm:NAME' with random weights, for inference; None where it is not installed."""
     library, _, name = spec.partition(":")
-    if importlib.util.find_spec(library) is None:
+    if not _imports(library):
         return None
     options: dict = {"num_classes": classes}
     if library == "timm":
@@ -127,6 +129,24 @@ def torch_model(spec: str, classes: int, side: int):
     if name.startswith("vit_"):
         options["image_size"] = side
     return getattr(torchvision.models, name)(weights=None, **options).eval()
+
+
+def _imports(library: str) -> bool:
+    """Whether torchvision or timm is there and can be imported, also a torchvision that was built for another torch."""
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        pass
+    except RuntimeError:  # Its C++ operators are missing; no classifier needs them, only their names.
+        for name in ("nms", "qnms"):
+            with contextlib.suppress(RuntimeError):
+                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    try:
+        return importlib.import_module(library) is not None
+    except (ImportError, RuntimeError):
+        return False
 
 
 def _oracle(found: Found, record: Backbone, side: int):

@@ -110,7 +110,10 @@ def test_both_lists_come_and_nothing_is_written_when_something_is_left_over(mobi
         elsewhere.convert(path, "mobilenet_v3_small_torchvision", out, size=64)
     text = str(refused.value)
     assert "conv/kernel (3, 3, 3, 16) (from features.0.0.weight, which is not there)" in text
-    assert "expanded_conv_depthwise/kernel (3, 3, 16, 1) (from features.1.block.0.0.weight, which has (3, 1, 3, 3))" in text
+    assert (
+        "expanded_conv_depthwise/kernel (3, 3, 16, 1) (from features.1.block.0.0.weight, which has (3, 1, 3, 3))"
+        in text
+    )
     assert "extra.weight" in text and not out.exists() and list(tmp_path.iterdir()) == [path]
 
 
@@ -143,7 +146,10 @@ def test_timms_two_paddings_must_be_told_apart_by_whoever_asks():
 
 
 def test_names_of_older_files_are_brought_up_to_date():
-    old = {"module.features.denseblock1.denselayer1.norm.1.weight": 1, "encoder.layers.encoder_layer_0.mlp.linear_2.bias": 2}
+    old = {
+        "module.features.denseblock1.denselayer1.norm.1.weight": 1,
+        "encoder.layers.encoder_layer_0.mlp.linear_2.bias": 2,
+    }
     assert list(mapping.renamed(old, name_maps.RENAMES)) == [
         "features.denseblock1.denselayer1.norm1.weight",
         "encoder.layers.encoder_layer_0.mlp.3.bias",
@@ -173,7 +179,7 @@ def test_the_input_contract_changes_with_the_weights(mobile, tmp_path):
     (tmp_path / "config.json").write_text(
         json.dumps({"architecture": "mobilenetv3_small_100", "pretrained_cfg": {"mean": [0, 0, 0], "std": [1, 1, 1], "input_size": [3, 96, 96], "crop_pct": 1}})
     )  # fmt: skip
-    pixels = elsewhere.timm_pixels(json.loads((tmp_path / "config.json").read_text()), after)
+    pixels = torch_builds.stated(json.loads((tmp_path / "config.json").read_text()), after)
     assert pixels.size == (96, 96) and pixels.range == "0..1 rgb" and pixels.crop == 1.0
 
 
@@ -251,7 +257,9 @@ def test_without_the_map_both_lists_come(checkpoint):
 
 
 def test_a_map_of_names_with_mistakes_lists_them_all(tmp_path):
-    (tmp_path / "names.yaml").write_text("rulse: {}\nlayout: caffe\nrules: {'a*': 'b{2}', '~(': x, c: '{0.__class__}'}\n")
+    (tmp_path / "names.yaml").write_text(
+        "rulse: {}\nlayout: caffe\nrules: {'a*': 'b{2}', '~(': x, c: '{0.__class__}'}\n"
+    )
     with pytest.raises(UsageError) as refused:
         name_files.read(tmp_path / "names.yaml")
     for finding in ("Did you mean rules?", "'caffe'", "asks for number 2", "no regular expression", "{0.__class__}"):

@@ -75,7 +75,7 @@ def entry(config, offline: bool = False) -> Backbone:
         ConfigError: when the backbone reads another kind of input than the task.
     """
     name = config.backbone.name
-    if name in backbones.catalogue() or name in torch_builds.named():
+    if name in backbones.catalogue() or name in torch_builds.known():
         record = weights.suited(name, config.backbone.weights)
     elif (Path(name) / "backbone.json").is_file():
         record = _of_run(Path(name))

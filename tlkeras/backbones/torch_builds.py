@@ -11,6 +11,7 @@ trained on: pixels in 0..1 less the mean of ImageNet, by its deviation, unless n
 Sources: torchvision 0.28 (BSD-3-Clause), timm 1.0.31 (Apache-2.0), read for padding, strides, epsilon and sizes.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -258,9 +259,9 @@ def build(name: str, size: tuple[int, int], weights: str | None = None, classes:
         raise ModelError(f"{name} for images of {size[0]}x{size[1]}: {e}") from e
 
 
-def named() -> set[str]:
-    """The names without the ending that says whose padding it is: 'resnet18', 'swin_tiny'."""
-    return {name.rpartition("_")[0] for name in BUILDS}
+def known() -> set[str]:
+    """All names that `suited` takes: of builds, without the ending that says whose they are, and what they are built of."""
+    return {*BUILDS, *(name.rpartition("_")[0] for name in BUILDS), *(b.base for b in BUILDS.values() if not b.hub)}
 
 
 def suited(name: str, tensors: Iterable[str], architecture: str | None = None) -> Backbone:
@@ -273,7 +274,7 @@ def suited(name: str, tensors: Iterable[str], architecture: str | None = None) -
     """
     from tlkeras.weights import name_maps
 
-    made = [b for b in BUILDS.values() if name in (b.base, b.name.rpartition("_")[0])]
+    made = [b for b in BUILDS.values() if name in ("" if b.hub else b.base, b.name.rpartition("_")[0])]
     if name in BUILDS or not made:
         return backbones.get(name)
     present = set(tensors)
@@ -312,3 +313,17 @@ def covered(name: str, model, tensors: dict, whole: bool = False, allow: Iterabl
         mapping.cover(name, model.weights, tensors, rules, made.facts, head, allow) for rules in name_maps.of(made)
     ]
     return min(tries, key=lambda c: len(c.missing))
+
+
+def stated(config: dict, pixels: Pixels) -> Pixels:
+    """The input contract that a timm directory states in its pretrained_cfg."""
+    given = config.get("pretrained_cfg")
+    if not isinstance(given, dict):
+        return pixels
+    with contextlib.suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
+        mean, std = (tuple(float(n) for n in given[key]) for key in ("mean", "std"))
+        scale, offset = tuple(1 / (255 * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
+        side, crop = given.get("input_size", (3, *pixels.size))[1:], float(given.get("crop_pct") or 1.0)
+        interpolation = given.get("interpolation", pixels.interpolation)
+        return Pixels(tuple(map(int, side)), scale, offset, "rgb", interpolation, crop)
+    return pixels

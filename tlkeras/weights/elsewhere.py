@@ -4,7 +4,6 @@
 known, and printed, before any weight is filled; where a tensor or a weight is left over, nothing is written.
 """
 
-import contextlib
 import os
 import re
 import shutil
@@ -211,7 +210,7 @@ def convert(
     model, pixels = built(found, record, size, whole)
     mapped = name_files.read(names) if names else None
     coverage = covered(found, record, model, mapped, whole, allow)
-    if say:
+    if say and coverage.whole:
         say(f"{path} -> {record.name}\n{coverage.text()}")
     mapping.fill(model, coverage)
     written(model, out, kind, pixels)
@@ -238,7 +237,7 @@ def built(found: Found, record: Backbone, size: int | None, whole: bool = False)
     """(the network with random weights, its Pixels): of the size asked for, or that of the entry."""
     pixels = record.pixels or Pixels()
     if found.kind == "timm":
-        pixels = timm_pixels(found.config, pixels)
+        pixels = torch_builds.stated(found.config, pixels)
     pixels = replace(pixels, size=(size, size)) if size else pixels
     if record.name not in torch_builds.BUILDS:
         if whole:
@@ -250,20 +249,6 @@ def built(found: Found, record: Backbone, size: int | None, whole: bool = False)
     if whole and classes is None:
         raise ModelError(f"{found.path} must hold a classifier for --classifier; no tensor is called as one.")
     return torch_builds.build(record.name, pixels.size, None, classes), pixels
-
-
-def timm_pixels(config: dict, pixels: Pixels) -> Pixels:
-    """The input contract that a timm directory states in its pretrained_cfg."""
-    given = config.get("pretrained_cfg")
-    if not isinstance(given, dict):
-        return pixels
-    with contextlib.suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
-        mean, std = (tuple(float(n) for n in given[key]) for key in ("mean", "std"))
-        scale, offset = tuple(1 / (255 * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
-        side, crop = given.get("input_size", (3, *pixels.size))[1:], float(given.get("crop_pct") or 1.0)
-        interpolation = given.get("interpolation", pixels.interpolation)
-        return Pixels(tuple(map(int, side)), scale, offset, "rgb", interpolation, crop)
-    return pixels
 
 
 def _kind(out: Path) -> str:

@@ -46,7 +46,7 @@ def convert(found: Found, out: Path, kind: str, allow=(), say=None) -> dict:
         UsageError: when no converter knows the type of model.
     """
     model, coverage, corrections = converted(found, allow)
-    if say:
+    if say and coverage.whole:
         say(f"{found.path} -> {coverage.target}\n{coverage.text()}\n{said(found)}")
     coverage.demand()
     elsewhere.written(model, out, kind, None)

@@ -142,7 +142,9 @@ def _imports(library: str) -> bool:
     except RuntimeError:  # Its C++ operators are missing; no classifier needs them, only their names.
         for name in ("nms", "qnms"):
             with contextlib.suppress(RuntimeError):
-                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                torch.library.define(
+                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
     try:
         return importlib.import_module(library) is not None
     except (ImportError, RuntimeError):

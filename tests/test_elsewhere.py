@@ -28,7 +28,7 @@ needs_torch = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(torch_builds, "BUILDS", torch_builds.BUILDS | make_golden_torch.small_builds())
 
@@ -46,7 +46,7 @@ def logits(name: str, tensors: dict, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name, spec, side", make_golden_torch.KEPT, ids=lambda value: str(value))
-def test_logits_are_those_of_pytorch(name, spec, side):
+def test_logits_are_those_of_pytorch(small, name, spec, side):
     kept, key = golden(), f"{name} {spec}"
     want = kept[f"{key}/logits"]
     assert np.abs(want).max() > 0.5  # An absolute difference of small numbers would tell nothing.
@@ -57,7 +57,7 @@ def test_logits_are_those_of_pytorch(name, spec, side):
 @pytest.mark.oracle
 @needs_torch
 @pytest.mark.parametrize("name, spec, side", (*make_golden_torch.KEPT, *make_golden_torch.MORE), ids=lambda v: str(v))
-def test_logits_are_those_of_the_installed_pytorch(name, spec, side):
+def test_logits_are_those_of_the_installed_pytorch(small, name, spec, side):
     shapes, want = make_golden_torch.compute(spec, side)
     got = logits(name, make_golden_torch.state(shapes), side)
     np.testing.assert_allclose(got, want, rtol=0, atol=EXACT)

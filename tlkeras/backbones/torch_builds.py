@@ -322,7 +322,7 @@ def stated(config: dict, pixels: Pixels) -> Pixels:
         return pixels
     with contextlib.suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
         mean, std = (tuple(float(n) for n in given[key]) for key in ("mean", "std"))
-        scale, offset = tuple(1 / (255 * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
+        scale, offset = tuple(1 / (255 * s) for s in std), tuple(0.0 - m / s for m, s in zip(mean, std, strict=True))
         side, crop = given.get("input_size", (3, *pixels.size))[1:], float(given.get("crop_pct") or 1.0)
         interpolation = given.get("interpolation", pixels.interpolation)
         return Pixels(tuple(map(int, side)), scale, offset, "rgb", interpolation, crop)

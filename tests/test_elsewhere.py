@@ -19,7 +19,7 @@ import pytest
 
 from tlkeras.backbones import torch_builds
 from tlkeras.errors import ModelError, UsageError
-from tlkeras.weights import elsewhere, mapping, name_files, name_maps, sources, transformers, verified
+from tlkeras.weights import elsewhere, hugging_face, mapping, name_files, name_maps, sources, transformers, verified
 
 EXACT = 1e-4
 needs_torch = pytest.mark.skipif(
@@ -197,6 +197,64 @@ def test_verify_finds_the_model_and_compares_logits_and_features(mobile):
     found = verified.verify(mobile, "mobilenet_v3_small")
     assert found["compared"] and found["exact"] and found["with"] == "torchvision:mobilenet_v3_small"
     assert max(found["logits"]["difference"], found["features"]["difference"]) < EXACT
+
+
+# Hugging Face directories, by keras-hub's converters.
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory):
+    """The directory of a Mistral of one layer."""
+    pytest.importorskip("safetensors")
+    folder, layer = tmp_path_factory.mktemp("mistral"), "model.layers.0"
+    shapes = {"model.embed_tokens.weight": [32, 16], "lm_head.weight": [32, 16], "model.norm.weight": [16]}
+    shapes |= {f"{layer}.{name}_layernorm.weight": [16] for name in ("input", "post_attention")}
+    shapes |= {
+        f"{layer}.self_attn.{name}_proj.weight": [n, 16] for name, n in (("q", 16), ("k", 8), ("v", 8), ("o", 16))
+    }
+    shapes |= {f"{layer}.mlp.{name}_proj.weight": [24, 16] for name in ("gate", "up")}
+    shapes |= {f"{layer}.mlp.down_proj.weight": [16, 24]}
+    transformers.write_safetensors(folder / "model.safetensors", make_golden_torch.state(shapes))
+    config = {
+        "model_type": "mistral",
+        "vocab_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_size": 16,
+    }
+    config |= {"intermediate_size": 24, "num_key_value_heads": 1, "rope_theta": 10000.0, "rms_norm_eps": 1e-6}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_hugging_face_directory_becomes_a_preset_with_every_tensor_accounted_for(mistral, tmp_path):
+    import keras_hub
+
+    said = []
+    found = elsewhere.convert(mistral, None, tmp_path / "preset", say=said.append)
+    assert found["used"] == found["tensors"] == 12 and found["compared"] and "12 of 12 tensors used" in said[0]
+    again = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))
+    embedding = sources.read(mistral).tensors["model.embed_tokens.weight"]
+    np.testing.assert_array_equal(np.asarray(again.token_embedding.embeddings), embedding)  # keras-hub alone halves it
+
+
+def test_what_keras_hubs_converter_leaves_is_named(mistral, tmp_path):
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((mistral / "config.json").read_bytes())
+    tensors = dict(sources.read(mistral).tensors) | {"model.layers.1.input_layernorm.weight": np.ones(16, "float32")}
+    transformers.write_safetensors(folder / "model.safetensors", tensors)
+    with pytest.raises(ModelError, match=r"(?s)1 NOT USED:\s+model.layers.1.input_layernorm.weight"):
+        elsewhere.convert(folder, None, tmp_path / "preset")
+    assert not (tmp_path / "preset").exists()
+
+
+def test_every_type_that_is_promised_has_a_converter():
+    from keras_hub.src.utils.transformers import preset_loader
+
+    for kind in hugging_face.TYPES:
+        loader = preset_loader.TransformersPresetLoader("", {"model_type": kind})
+        assert hasattr(loader.converter, "convert_weights"), kind
 
 
 # Checkpoints of TensorFlow, by a map of names.

@@ -34,8 +34,12 @@ TYPES = (
     *("qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit", "xlm-roberta"),
 )
 OWN = ("wav2vec2", "hubert", "electra")  # Converted by what is written here.
-# Compared with transformers number by number: what `transformers` makes anew, and these by their converters.
-COMPARED = (*transformers.TEXT, *presets.TRANSFORMERS, *OWN)
+# Compared with transformers number by number, with random weights: what `transformers` makes anew, and these by their converters.
+COMPARED = (*transformers.TEXT, *presets.TRANSFORMERS, *OWN, "gemma", "mistral", "mixtral", "qwen2_moe", "qwen3")
+# The same, of small networks, and found to differ: by how much of numbers up to 2.5.
+DIFFERENT = {"gemma2": 0.7, "gemma3_text": 2.7}
+# Variables of keras-hub that follow from the sizes.
+COMPUTED = ("inv_freq",)
 
 
 def convert(found: Found, out: Path, kind: str, allow=(), say=None) -> dict:
@@ -61,6 +65,11 @@ def said(found: Found) -> str:
     kind = found.config["model_type"]
     if kind in COMPARED:
         return f"Models of type {kind} were compared with transformers: equal to 1e-4 or better."
+    if kind in DIFFERENT:
+        return (
+            f"Small models of type {kind} differed from transformers by {DIFFERENT[kind]}, of numbers up to 2.5: keras-hub's "
+            "converter or network is another. Compare yours before you use it: tlkeras weights verify"
+        )
     return f"Models of type {kind} were not compared here: keras-hub's converter is taken as it is. Compare with: tlkeras weights verify"
 
 
@@ -82,8 +91,15 @@ def converted(found: Found, allow=()) -> tuple:
         return _text(found, allow)
     if kind in presets.TRANSFORMERS:
         presets._check_exact(found.path, found.config, list(found.shapes))
-    backbone, used, filled = _recorded(found.path)
-    return backbone, _coverage(found, backbone, used, filled, allow), {}
+    # The one epsilon that keras-hub's class can be told and its converter does not tell.
+    options = {"layer_norm_epsilon": found.config.get("layer_norm_eps", 1e-12)} if kind == "vit" else {}
+    backbone, used, filled = _recorded(found.path, **options)
+    # keras-hub builds the norms of Qwen3's queries and keys with an epsilon of its own: 9e-4 apart.
+    corrections = (
+        {"epsilon": found.config["rms_norm_eps"]} if "rms_norm_eps" in found.config and kind == "qwen3" else {}
+    )
+    backbone = transformers.correct(backbone, corrections)
+    return backbone, _coverage(found, backbone, used, filled, allow), corrections
 
 
 def _text(found: Found, allow):
@@ -117,11 +133,18 @@ def _sound(found: Found):
     return model, _coverage(found, model, used, {v.path for v in model.weights}, ()), {}
 
 
-def _recorded(folder: Path):
+def _recorded(folder: Path, **options):
     """(keras-hub's backbone of a directory, names of the tensors it asked for, paths of the variables it set)."""
     import keras_hub
+    import numpy as np
     from keras.src.backend.common.variables import Variable
     from keras_hub.src.utils.transformers import safetensor_utils
+
+    class kept(np.ndarray):
+        """Some converters halve the embedding on its way (Mistral's, Qwen3's): 1e-3 apart. It stays as it is."""
+
+        def astype(self, dtype, *args, **kwargs):
+            return self if np.dtype(dtype) == np.float16 else super().astype(dtype, *args, **kwargs)
 
     used, filled = set(), set()
     loader = safetensor_utils.SafetensorLoader
@@ -131,17 +154,17 @@ def _recorded(folder: Path):
         value = get(self, key)
         names = self.safetensor_config["weight_map"] if self.safetensor_config else _Keys(self.safetensor_files)
         used.add(self.get_prefixed_key(key, names))
-        return value
+        return value.view(kept)
 
     def assigned(self, value):
         filled.add(id(self))
-        return assign(self, value)
+        return assign(self, np.asarray(value) if isinstance(value, kept) else value)
 
     quiet = contextlib.redirect_stdout(None)  # Some converters print each tensor.
     loader.get_tensor, Variable.assign = get_tensor, assigned
     try:
         with files.refused(folder, *presets.failures(), IndexError, ZeroDivisionError), quiet:
-            backbone = keras_hub.models.Backbone.from_preset(str(folder))
+            backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
     finally:
         loader.get_tensor, Variable.assign = get, assign
     return backbone, used, {v.path for v in backbone.weights if id(v) in filled}
@@ -156,7 +179,7 @@ class _Keys(dict):
 
 def _coverage(found: Found, model, used, filled, allow) -> Coverage:
     coverage = Coverage(model.name, tensors=len(found.shapes))
-    wanted = [v for v in model.weights if "seed_generator" not in v.path]
+    wanted = [v for v in model.weights if "seed_generator" not in v.path and not v.path.endswith(COMPUTED)]
     coverage.weights = len(wanted)
     for variable in wanted:
         if variable.path in filled:

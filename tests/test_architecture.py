@@ -51,6 +51,7 @@ FLOORS = [
         "scouting",
     },
     {"command"},
+    {"weights_cli"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}

@@ -437,5 +437,7 @@ def serve(run, host, port, name, insecure):
     return Answer(None)
 
 
+from tlkeras import weights_cli  # noqa: E402, F401, I001  # verbs are listed in the order they are made
+
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ from tlkeras.backbones import (
     keras_hub,
     keras_hub_places,
     keras_hub_tokens,
+    torch_builds,
     wav2vec2,
 )
 from tlkeras.blocks import HEAD, NECK
@@ -74,8 +75,8 @@ def entry(config, offline: bool = False) -> Backbone:
         ConfigError: when the backbone reads another kind of input than the task.
     """
     name = config.backbone.name
-    if name in backbones.catalogue():
-        record = backbones.get(name)
+    if name in backbones.catalogue() or name in torch_builds.known():
+        record = weights.suited(name, config.backbone.weights)
     elif (Path(name) / "backbone.json").is_file():
         record = _of_run(Path(name))
     elif Path(name).is_dir() and (heard := wav2vec2.from_directory(Path(name))):

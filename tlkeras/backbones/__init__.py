@@ -157,11 +157,21 @@ def catalogue() -> dict[str, Backbone]:
         efficientnet_lite,
         keras_applications,
         keras_hub,
+        torch_builds,
         wav2vec2,
         yolox,
     )
 
-    sources = (efficientnet_lite, efficientdet, yolox, keras_applications, keras_hub, wav2vec2, deepspeech)
+    sources = (
+        efficientnet_lite,
+        efficientdet,
+        yolox,
+        keras_applications,
+        torch_builds,
+        keras_hub,
+        wav2vec2,
+        deepspeech,
+    )
     return {b.name: b for module in sources for b in module.entries()}
 
 

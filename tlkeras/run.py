@@ -4,6 +4,7 @@
     manifest.json      data, splits, weights, versions    status.jsonl            progress, a line an event
     history.csv        a row an epoch                     checkpoints/            to resume from
     backbone.json      the backbone's own configuration   model.keras             the result
+    extend.json           what a run with more classes forgot
     predictions-SPLIT.parquet, metrics.json, report.html, artefacts/FORMAT/, error.log
 
 Every file appears whole or not at all: it is written beside its place, synced, and renamed.
@@ -42,6 +43,7 @@ class Run:
         self.adapters = self.folder / "lora.safetensors"
         self.metrics = self.folder / "metrics.json"
         self.report = self.folder / "report.html"
+        self.extended = self.folder / "extend.json"
         self.data_report = self.folder / "data_report.json"
         self.error_log = self.folder / "error.log"
         self.logs = self.folder / "logs"

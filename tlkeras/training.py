@@ -5,11 +5,25 @@ import importlib.util
 import time
 from pathlib import Path
 
-from tlkeras import config, configure, data, device, lora, network, plans, preview, tasks
+from tlkeras import (
+    config,
+    configure,
+    data,
+    device,
+    distillation,
+    extension,
+    lora,
+    network,
+    plans,
+    preview,
+    prototypes,
+    tasks,
+)
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
-from tlkeras.data import sounds, texts
+from tlkeras.data import grown, sounds, texts
 from tlkeras.errors import UsageError, missing_extra
+from tlkeras.evaluation import Trained
 from tlkeras.fitting import Fitting
 from tlkeras.progress import Progress
 from tlkeras.run import Run, create, free_folder, open_run, read_json, replacing, sha256, write_json, write_text
@@ -68,6 +82,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     keras.utils.set_random_seed(cfg.train.seed)
     run.record("start", device=used, precision=precision, resumed=resume)
 
+    distillation.check(cfg)
+
     # ------------------------------------------------------------------ data
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     # What every file is decoded for once is kept for training, unless that augments it.
@@ -75,7 +91,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     held = (
         data.reopen(run)
         if resume and run.splits.is_file() and run.manifest.is_file()
-        else data.prepare(cfg, task, options, run, offline, progress, pixels)
+        else (grown if cfg.extend else data).prepare(cfg, task, options, run, offline, progress, pixels)
     )
     rows = held.rows("train")
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
@@ -91,6 +107,10 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
     if net.kind == "audio":
         sounds.check(cfg.augment, net.input)
+    known = extension.grow(net.model, cfg, answer) if cfg.extend else 0
+    if getattr(options, "head", None) == "prototypes":
+        prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, known)
+    targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if net.kind == "audio":
         progress.line(f"sounds    {sounds.lengths(train_table, net.input)}")
@@ -109,12 +129,14 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
 
     # ------------------------------------------------------------------ phases
+    if not phases:
+        write_json(run.audit, {"schema": 1, "rows": []})
     fit = Fitting(
         cfg,
         run,
-        net,
+        taught,
         (used, precision),
-        task,
+        taught_task,
         options,
         train_table,
         val_table,
@@ -140,6 +162,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     manifest = read_json(run.manifest)
     write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
     run.record("done", seconds=round(time.monotonic() - fit.began, 1))
+    if cfg.extend:
+        progress.line(f"forgotten {extension.line(extension.judge(run, cfg, progress))}")
     return run
 
 

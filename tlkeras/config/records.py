@@ -6,7 +6,7 @@ The field descriptions are the documentation: `tlkeras config schema` hands them
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -258,6 +258,40 @@ class Prefix(Section):
         return self
 
 
+# `from` is a word of Python's: a field of that name cannot be written down as the others are.
+_From: Any = create_model(
+    "_From", __base__=Section, **{"from": (str, Field(min_length=1, description="The folder of a finished run."))}
+)
+
+
+class Distill(_From):
+    """A finished run that teaches this one: what it answers is learnt beside the labels."""
+
+    temperature: Annotated[float, Field(ge=0.1, le=100)] = Field(
+        2.0, description="Divides both networks' logits; higher shows more of what the teacher thinks of wrong classes."
+    )
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Part of the loss that is the teacher's; the rest is the labels'."
+    )
+    features: Literal[False] | Positive = Field(
+        False, description="Weight of the distance between both networks' features, added to the loss; false: none."
+    )
+
+    @property
+    def run(self) -> str:
+        return getattr(self, "from")
+
+
+class Extend(_From):
+    """A finished run whose classes this one keeps, with those of `data` beside them: see `tlkeras extend`."""
+
+    old_rows: bool = Field(True, description="Train on the run's own training samples too.")
+
+    @property
+    def run(self) -> str:
+        return getattr(self, "from")
+
+
 class Train(Section):
     recipe: Literal["fine_tune", "head", "all", "scratch", "places"] | None = Field(
         None,
@@ -339,6 +373,8 @@ class Config(Section):
     backbone: Backbone
     augment: Augmentation = Augmentation()
     prefix: Prefix = Prefix()
+    extend: Extend | None = Field(None, description="A finished run that gets more classes. None: a run of its own.")
+    distill: Distill | None = Field(None, description="A finished run that teaches this one. None: labels alone.")
     train: Train = Train()
     export: Annotated[Export, BeforeValidator(_targets)] = Export()
 

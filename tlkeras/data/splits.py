@@ -24,7 +24,7 @@ def assign(hashes: list[str], strata: list, groups: list, given: list, val: floa
     Raises:
         DataError: when a group lies in two stated splits, or a class has too few samples for the splits asked for.
     """
-    unit = _units(hashes, groups)
+    unit = together(hashes, groups)
     stated = {s for s in given if s}
     val = 0.0 if "val" in stated else val
     test = 0.0 if "test" in stated else test
@@ -88,7 +88,7 @@ def _deal(units: dict[int, int], parts: dict[str, float]) -> dict[int, str]:
     return sides | dict.fromkeys(left, "train")
 
 
-def _units(hashes, groups) -> list[int]:
+def together(hashes, groups) -> list[int]:
     """A number per sample; equal for samples that share bytes or a group, directly or through others."""
     parent = list(range(len(hashes)))
 

@@ -26,6 +26,8 @@ FULL = {
     "backbone": {"name": "efficientnet_lite0", "size": 128, "sound": {"mels": 32}, "lora": {"rank": 4}},
     "augment": {"flip": "both", "crop": 0.9},
     "prefix": {"views": 4, "limit": "500MB"},
+    "extend": {"from": "saved_models/flowers", "old_rows": False},
+    "distill": {"from": "saved_models/flowers", "weight": 0.7},
     "train": {
         "phases": [
             {**PHASE, "rates": {"block1": 0.1}, "batchnorm": {"block2": "adapt"}, "early_stopping": {"patience": 2}}
@@ -246,7 +248,7 @@ def at(values, path):
 
 
 def test_the_property_tests_see_every_record():
-    assert len({path for path, _ in FIELDS}) == 12 and len(FIELDS) > 60
+    assert len({path for path, _ in FIELDS}) == 14 and len(FIELDS) > 60
 
 
 def test_the_full_config_has_no_mistake(tmp_path):

@@ -52,7 +52,9 @@ def main():
                 with table.open("w", newline="", encoding="utf8") as f:
                     rows = csv.writer(f)
                     rows.writerow([kind, "label", "split"])
-                    for x, label, split in zip(samples.inputs, samples.labels, drawn(samples, shots, seed), strict=True):
+                    for x, label, split in zip(
+                        samples.inputs, samples.labels, drawn(samples, shots, seed), strict=True
+                    ):
                         cell = x[0] if kind == "text" else "files/" + str(Path(x).relative_to(args.data))
                         rows.writerow([cell, label, split])
                 if kind != "text":

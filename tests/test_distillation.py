@@ -123,7 +123,9 @@ def test_the_saved_student_has_nothing_of_its_teacher(taught, teacher):
 
     run = taught("hinted", {"features": 0.1})
     model = keras.models.load_model(run.model)
-    assert [y.shape for y in model.outputs] == [(None, 3)] and not [x.name for x in model.layers if x.name.startswith("distill")]
+    assert [y.shape for y in model.outputs] == [(None, 3)] and not [
+        x.name for x in model.layers if x.name.startswith("distill")
+    ]
     assert [w.shape for w in weights_of(run)] == [w.shape for w in weights_of(teacher)]
     assert evaluation.evaluate(run.folder, quiet=True)["n"] == 9
 

@@ -70,9 +70,7 @@ def grown(old, tmp_path_factory):
 def rows(run) -> dict[str, tuple[str, str]]:
     """{SHA-256: (split, label)} of a run."""
     table = pyarrow.parquet.read_table(run.splits).to_pydict()
-    return {
-        h: (s, json.loads(x)) for h, s, x in zip(table["sha256"], table["split"], table["label"], strict=True)
-    }
+    return {h: (s, json.loads(x)) for h, s, x in zip(table["sha256"], table["split"], table["label"], strict=True)}
 
 
 def head(run):

@@ -94,7 +94,9 @@ def test_one_sample_a_class_is_enough(colours, tiny_backbone, tmp_path, write_co
                 rows.writerow([f"{c}/{i}.png", c, "train" if i == 0 else "test"])
     try:
         section = {"path": str(colours / "one.csv"), "split": "split", "val": 0.0}
-        run = tlkeras.train(write_config(task=TASK, data=section, train={"batch": 8}), source.with_suffix(""), quiet=True)
+        run = tlkeras.train(
+            write_config(task=TASK, data=section, train={"batch": 8}), source.with_suffix(""), quiet=True
+        )
         assert evaluation.evaluate(run.folder, quiet=True)["metrics"]["accuracy"] > 0.5
     finally:
         (colours / "one.csv").unlink()

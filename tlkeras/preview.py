@@ -51,7 +51,9 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             raise DataError(listed(f"{len(bad)} of {len(samples)} texts cannot be used", bad))
     elif text:
         samples = samples.keep([text_sources.fault(t) is None for t in samples.inputs])
-    targets, answer = task.targets(samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes)
+    targets, answer = task.targets(
+        samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
+    )
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
     stated = set(filter(None, samples.splits))
     parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}

@@ -7,9 +7,9 @@ import csv
 
 import numpy as np
 import pytest
+from conftest import weights_of, write_classes
 
 import tlkeras
-from conftest import weights_of, write_classes
 from tlkeras import distillation, evaluation
 from tlkeras.config import Distill
 from tlkeras.errors import ConfigError, UsageError

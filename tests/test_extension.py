@@ -11,9 +11,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 from click.testing import CliRunner
+from conftest import draw, write_classes
 
 import tlkeras
-from conftest import draw, write_classes
 from tlkeras import cli, configure, data, evaluation, extension, network, reports
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.run import open_run, read_json

@@ -259,7 +259,7 @@ class Prefix(Section):
 
 
 # `from` is a word of Python's: a field of that name cannot be written down as the others are.
-_From: Any = create_model(
+_From: Any = create_model(  # type: ignore[call-overload]
     "_From", __base__=Section, **{"from": (str, Field(min_length=1, description="The folder of a finished run."))}
 )
 

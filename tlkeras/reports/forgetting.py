@@ -15,8 +15,8 @@ def forgetting(facts: Facts) -> Html | None:
     old, new = ([r["n"] for r in rows if r["new"] is which] for which in (False, True))
     cells += [
         _row(tag("b", "Old classes"), sum(old), a["old_before"], a["old_after"], False),
-        _row(tag("b", "New classes"), sum(new), None, a["new"], True),
-        _row(tag("b", "All together"), sum(old) + sum(new), None, a["all"], True),
+        _row(tag("b", "New classes"), sum(new), None, a["new"], False),
+        _row(tag("b", "All together"), sum(old) + sum(new), None, a["all"], False),
     ]
     if a["old_before"] is None:
         said = f"No held-out {facts.things} of an old class are there, so nothing can be said."

@@ -264,6 +264,10 @@ _From: Any = create_model(  # type: ignore[call-overload]
 )
 
 
+def _none_is_0(value):
+    return 0.0 if value is False else value
+
+
 class Distill(_From):
     """A finished run that teaches this one: what it answers is learnt beside the labels."""
 
@@ -273,8 +277,10 @@ class Distill(_From):
     weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="Part of the loss that is the teacher's; the rest is the labels'."
     )
-    features: Literal[False] | Positive = Field(
-        False, description="Weight of the distance between both networks' features, added to the loss; false: none."
+    features: Annotated[float, BeforeValidator(_none_is_0, json_schema_input_type=Literal[False] | float)] = Field(
+        0.0,
+        ge=0,
+        description="Weight of the distance between both networks' features, added to the loss; 0 or false: none.",
     )
 
     @property

@@ -37,7 +37,7 @@ FLOORS = [
     {"plans", "health"},
     {"prefix"},
     {"preview", "fitting", "server", "card", "baselines"},
-    {"evaluation", "training"},
+    {"evaluation", "kept", "distillation", "prototypes", "extension", "training"},
     {
         "answers",
         "artefacts",

@@ -26,6 +26,8 @@ FULL = {
     "backbone": {"name": "efficientnet_lite0", "size": 128, "sound": {"mels": 32}, "lora": {"rank": 4}},
     "augment": {"flip": "both", "crop": 0.9},
     "prefix": {"views": 4, "limit": "500MB"},
+    "extend": {"from": "saved_models/flowers", "old_rows": False},
+    "distill": {"from": "saved_models/flowers", "weight": 0.7},
     "train": {
         "phases": [
             {
@@ -102,7 +104,7 @@ export: [tflit]
     assert mistakes(tmp_path, text) == [
         "c.yaml:1:1: data is missing.",
         f"c.yaml:1:1: task: there is no task 'image-clasification'; there are {', '.join(tasks.TASKS)}. Did you mean image-classification?",
-        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, train, export.",
+        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, extend, distill, train, export.",
         "c.yaml:4:3: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0? List: tlkeras backbones",
         "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, sound, lora, pool, resize.",
         "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
@@ -252,7 +254,7 @@ def at(values, path):
 
 
 def test_the_property_tests_see_every_record():
-    assert len({path for path, _ in FIELDS}) == 13 and len(FIELDS) > 60
+    assert len({path for path, _ in FIELDS}) == 15 and len(FIELDS) > 60
 
 
 def test_the_full_config_has_no_mistake(tmp_path):

@@ -22,6 +22,7 @@ _VERBS = {
     "doctor": "health",
     "evaluate": "evaluation",
     "export": "artefacts",
+    "extend": "extension",
     "find": "pretrained",
     "find_rate": "rates",
     "init": "configure",

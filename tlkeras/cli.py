@@ -270,6 +270,26 @@ def soup(runs, out, kind, epochs, quiet):
     return Answer({"run": str(made.folder), **facts}, soups.text(made), f"tlkeras evaluate {made.folder}")
 
 
+@verb("extend")
+@run_argument
+@click.argument("data", type=PATH)
+@click.option("-o", "--out", type=PATH, help="Run folder; default: RUN-extended. RUN itself is not changed.")
+@click.option("--without-old-rows", is_flag=True, help="Do not train on RUN's samples; its answers stand for them.")
+@click.option("-s", "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override: -s distill.weight=0.7")
+@offline_option
+@quiet_option
+def extend(run, data, out, without_old_rows, sets, offline, quiet):
+    """Adds the classes of DATA to RUN, and counts per class what was forgotten.
+
+    DATA is laid out as RUN's data was; it holds the new classes, with or without the old ones.
+    """
+    from tlkeras import extension
+
+    found = extension.extend(run, data, out, not without_old_rows, sets, offline, quiet)
+    text = f"Extended into {found['run']}\n{extension.text(found)}"
+    return Answer(found, text, f"tlkeras evaluate {found['run']}")
+
+
 @verb("evaluate")
 @run_argument
 @click.option("--split", default="test", show_default=True, type=click.Choice(["test", "val", "train"]))

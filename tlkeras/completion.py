@@ -36,7 +36,11 @@ def complete_set(ctx, param, incomplete):
 
     key, equals, value = incomplete.partition("=")
     if not equals:
-        names = [f"{s}.{f}=" for s in ("data", "backbone", "augment", "train", "export") for f in fields(Config, (s,))]
+        names = [
+            f"{s}.{f}="
+            for s in ("data", "backbone", "augment", "distill", "train", "export")
+            for f in fields(Config, (s,))
+        ]
         return [n for n in names if n.startswith(incomplete)]
     if key == "backbone.name":
         return [f"{key}={n}" for n in backbones.catalogue() if n.startswith(value)]

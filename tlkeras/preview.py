@@ -34,13 +34,15 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, data, network, prefix, tasks
-    from tlkeras.data import sounds, sources, text_sources, texts
+    from tlkeras.data import grown, sounds, sources, text_sources, texts
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     wanted = tasks.wanted(cfg.task_name)
     samples = sources.read(cfg.data, offline, wanted, tasks.annotations(cfg.task_name))
+    if cfg.extend:
+        samples = grown.listed_with_old(cfg, samples)
     text = tasks.kind(cfg.task_name) == "text"
     if text and cfg.data.on_bad == "fail":
         if bad := [
@@ -49,7 +51,9 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             raise DataError(listed(f"{len(bad)} of {len(samples)} texts cannot be used", bad))
     elif text:
         samples = samples.keep([text_sources.fault(t) is None for t in samples.inputs])
-    targets, answer = task.targets(samples.labels, options, cfg.data.classes or samples.classes)
+    targets, answer = task.targets(
+        samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
+    )
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
     stated = set(filter(None, samples.splits))
     parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}
@@ -88,6 +92,8 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
 
 def text(rows: list[dict]) -> str:
     """The plan as a table for people."""
+    if not rows:
+        return "No phase: the head is placed, from the means of each class's features; nothing is trained."
     out = []
     for phase in dict.fromkeys(row["phase"] for row in rows):
         here = [row for row in rows if row["phase"] == phase]

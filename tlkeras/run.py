@@ -6,6 +6,7 @@
     backbone.json      the backbone's own configuration   model.keras             the result
     predictions-SPLIT.parquet, metrics.json, baselines.json, report.html, artefacts/FORMAT/, error.log
     model-card.md      what to know of the model       tracking.json, logs/   what trackers call the run
+    extend.json        what a run with more classes forgot
 
 Every file appears whole or not at all: it is written beside its place, synced, and renamed.
 """
@@ -44,6 +45,7 @@ class Run:
         self.metrics = self.folder / "metrics.json"
         self.baselines = self.folder / "baselines.json"
         self.report = self.folder / "report.html"
+        self.extended = self.folder / "extend.json"
         self.data_report = self.folder / "data_report.json"
         self.error_log = self.folder / "error.log"
         self.logs = self.folder / "logs"

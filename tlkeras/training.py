@@ -13,17 +13,21 @@ from tlkeras import (
     configure,
     data,
     device,
+    distillation,
+    extension,
     lora,
     network,
     plans,
     preview,
+    prototypes,
     tasks,
     tracking,
 )
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
-from tlkeras.data import sounds, texts
+from tlkeras.data import grown, sounds, texts
 from tlkeras.errors import UsageError
+from tlkeras.evaluation import Trained
 from tlkeras.fitting import Fitting
 from tlkeras.progress import Progress
 from tlkeras.run import Run, create, free_folder, open_run, read_json, replacing, sha256, write_json, write_text
@@ -122,6 +126,8 @@ def _train(
     keras.utils.set_random_seed(cfg.train.seed)
     run.record("start", device=used, precision=precision, resumed=resume)
 
+    distillation.check(cfg)
+
     # ------------------------------------------------------------------ data
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     # What every file is decoded for once is kept for training, unless that augments it.
@@ -129,7 +135,7 @@ def _train(
     held = (
         data.reopen(run)
         if resume and run.splits.is_file() and run.manifest.is_file()
-        else data.prepare(cfg, task, options, run, offline, progress, pixels)
+        else (grown if cfg.extend else data).prepare(cfg, task, options, run, offline, progress, pixels)
     )
     if scouted:
         candidates.check_data(cfg, scouted, held.facts()["sha256"])
@@ -147,6 +153,10 @@ def _train(
         progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
     if net.kind == "audio":
         sounds.check(cfg.augment, net.input)
+    known = extension.grow(net.model, cfg, answer) if cfg.extend else 0
+    if getattr(options, "head", None) == "prototypes":
+        prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, known)
+    targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if net.kind == "audio":
         progress.line(f"sounds    {sounds.lengths(train_table, net.input)}")
@@ -169,12 +179,14 @@ def _train(
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
 
     # ------------------------------------------------------------------ phases
+    if not phases:
+        write_json(run.audit, {"schema": 1, "rows": []})
     fit = Fitting(
         cfg,
         run,
-        net,
+        taught,
         (used, precision),
-        task,
+        taught_task,
         options,
         train_table,
         val_table,
@@ -203,6 +215,8 @@ def _train(
     manifest = read_json(run.manifest)
     write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
     run.record("done", seconds=round(time.monotonic() - fit.began, 1))
+    if cfg.extend:
+        progress.line(f"forgotten {extension.line(extension.judge(run, cfg, progress))}")
     return None
 
 

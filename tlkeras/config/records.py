@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tlkeras.config.section import Count, Fraction, Positive, Section, Seed
 from tlkeras.config.sweeps import Sweep
+from tlkeras.config.teachers import Distill, Extend
 
 
 def size_in_bytes(text: str) -> int:
@@ -373,6 +374,8 @@ class Config(Section):
     backbone: Backbone
     augment: Augmentation = Augmentation()
     prefix: Prefix = Prefix()
+    extend: Extend | None = Field(None, description="A finished run that gets more classes. None: a run of its own.")
+    distill: Distill | None = Field(None, description="A finished run that teaches this one. None: labels alone.")
     train: Train = Train()
     export: Annotated[Export, BeforeValidator(_targets)] = Export()
     sweep: Sweep | None = Field(None, description="What `tlkeras sweep` searches.")

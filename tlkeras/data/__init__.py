@@ -333,9 +333,10 @@ def reopen(run) -> Held:
     task = tasks.get(cfg.task_name)
     labels = [json.loads(text) for text in rows["label"]]
     classes = read_json(run.manifest)["answer"].get("classes") if run.manifest.is_file() else cfg.data.classes
-    targets, answer = task.targets(
-        labels, task.Options.model_validate({k: v for k, v in cfg.task.items() if k != "name"}), classes
-    )
+    options = task.Options.model_validate({k: v for k, v in cfg.task.items() if k != "name"})
+    # Of a run that extends another without its samples, an old class may have none.
+    targets, answer = task.targets([*labels, *classes] if cfg.extend and classes else labels, options, classes)
+    targets = targets[: len(labels)] if cfg.extend else targets
     return Held(
         rows["id"],
         [tuple(t) for t in rows["texts"]] if "texts" in rows else [os.fsdecode(p) for p in rows["path"]],

@@ -140,7 +140,7 @@ def prepare(job: Job, progress: Progress, decided: bool | None = None) -> tuple[
     missing = sum(k not in store.rows for k in keys)
     why = "found on disk" if not missing else f"{missing:,} of {len(keys):,} computed now"
     if missing:
-        reason = None if decided else _refused(asked, size, missing * store.row_bytes, job.passes[0])
+        reason = None if decided else refused(asked, size, missing * store.row_bytes, job.passes[0])
         if reason and asked.store == "on":
             raise StorageError(f"prefix.store is on, but {reason}. Raise prefix.limit, free space, or set it to auto.")
         # So few bytes cost next to nothing either way; weighing them would be a matter of noise.
@@ -191,7 +191,7 @@ def outlook(cfg: Config, cut: Cut, passes: int, samples: int, length: int | None
         return f"computed with every step: {reason}"
     per_row = sum(np.dtype(_halved(d, cfg.prefix.dtype)).itemsize * int(np.prod(s)) for s, d in cut.shaped(length))
     size = per_row * samples * max(_views(cfg), 1)
-    if reason := _refused(cfg.prefix, size, size, passes):
+    if reason := refused(cfg.prefix, size, size, passes):
         return f"computed with every step, unless stored by an earlier run: {reason}"
     views = f", {_views(cfg)} views of each" if _views(cfg) else ""
     return f"computed once and stored: {per_row / 1e3:,.1f} kB a sample, {size / 1e6:,.1f} MB in all{views}"
@@ -221,7 +221,7 @@ def _impossible(cfg: Config, cut: Cut) -> str | None:
     return None
 
 
-def _refused(asked, size: int, missing: int, passes: int) -> str | None:
+def refused(asked, size: int, missing: int, passes: int) -> str | None:
     """Why rows are not to be computed, before anything is measured."""
     if passes == 1 and asked.store == "auto":
         return "each sample is met once"
@@ -275,7 +275,7 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
     cuts = job.cuts[:1]
     for cut, n in zip(job.cuts[1:], job.passes[1:], strict=True):
         size = sum(_store(job, c).row_bytes for c in [*cuts, cut]) * len(keys)
-        if not _refused(job.cfg.prefix, size, size, n):
+        if not refused(job.cfg.prefix, size, size, n):
             cuts.append(cut)
     job = replace(job, cuts=cuts)
     stores = [_store(job, cut) for cut in job.cuts]

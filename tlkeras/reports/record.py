@@ -117,6 +117,8 @@ def _remarks(facts: Facts) -> list[str]:
 def _plan(facts: Facts) -> Html:
     moved = {(row["phase"], row["block"]): row for row in facts.audit}
     phases = facts.plan["phases"]
+    if not phases:
+        return tag("p", "Nothing was trained: the head holds the mean of each class's features.")
     parts = [tag("h3", "What was allowed to move, and what moved"), _audit(facts)]
     for phase in phases:
         rows = _gathered([row | _moved(moved, row) for row in facts.plan["blocks"] if row["phase"] == phase["name"]])

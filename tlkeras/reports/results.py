@@ -45,6 +45,7 @@ def headline(facts: Facts, anchors: set) -> Html:
             "Data",
             join(
                 name(cfg.data.path or cfg.data.tfds),
+                f" and what {cfg.extend.run} had" if cfg.extend else None,
                 f": {plural(counts['samples'], facts.things[:-1])}, {splits}" if counts else "",
             ),
         ),

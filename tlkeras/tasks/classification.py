@@ -35,9 +35,17 @@ class Options(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.2, description="Part of the features left out before the head while training."
     )
+    head: Literal["linear", "prototypes"] = Field(
+        "linear",
+        description="prototypes: the means of each class's features, placed without training (arXiv:1703.05175); for a few samples a class. Phases or a recipe, where given, go on from there.",
+    )
 
     @model_validator(mode="after")
     def _single(self):
+        if self.multi_label and self.head == "prototypes":
+            raise ValueError(
+                "a sample belongs to the nearest class mean, so head: prototypes gives one class; leave it out with multi_label"
+            )
         if self.multi_label and self.class_weights != "none":
             raise ValueError(
                 "class_weights are per image and need one class per image; leave them out with multi_label"
@@ -103,6 +111,8 @@ def head(features, answer, options: Options):
 
     # The head computes in float32 under mixed precision: logits of 16 bits lose what the loss needs.
     x = layers.Dropout(options.dropout, name="head_dropout")(features)
+    if options.head == "prototypes":
+        x = layers.UnitNormalization(dtype="float32", name="head_unit")(x)
     return layers.Dense(len(answer["classes"]), dtype="float32", name="head_logits")(x)
 
 

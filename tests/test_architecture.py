@@ -35,6 +35,7 @@ FLOORS = [
     {"configure", "network"},
     {"plans", "health"},
     {"prefix"},
+    {"adaptation"},
     {"preview", "fitting", "server"},
     {"evaluation", "training"},
     {"answers", "artefacts", "reports", "completion", "pretrained"},

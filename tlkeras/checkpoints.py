@@ -58,6 +58,15 @@ def latest(run: Run):
     return None, None, None, notes
 
 
+def start(run: Run, phase: int) -> list[np.ndarray]:
+    """All weights of the network at the start of a phase.
+
+    Raises:
+        ModelError: when that checkpoint is damaged or gone.
+    """
+    return _load(run.checkpoints / f"phase-{phase + 1}")[1]["weights"]
+
+
 def _load(folder):
     state = read_json(folder / "state.json")
     arrays = {}

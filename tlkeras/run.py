@@ -4,6 +4,7 @@
     manifest.json      data, splits, weights, versions    status.jsonl            progress, a line an event
     history.csv        a row an epoch                     checkpoints/            to resume from
     backbone.json      the backbone's own configuration   model.keras             the result
+    adapt.json         scores before and after adapting to another domain
     predictions-SPLIT.parquet, metrics.json, report.html, artefacts/FORMAT/, error.log
 
 Every file appears whole or not at all: it is written beside its place, synced, and renamed.
@@ -40,6 +41,7 @@ class Run:
         self.tokenizer = self.folder / "tokenizer"
         self.model = self.folder / "model.keras"
         self.adapters = self.folder / "lora.safetensors"
+        self.adapt = self.folder / "adapt.json"
         self.metrics = self.folder / "metrics.json"
         self.report = self.folder / "report.html"
         self.data_report = self.folder / "data_report.json"

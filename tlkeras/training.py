@@ -5,7 +5,7 @@ import importlib.util
 import time
 from pathlib import Path
 
-from tlkeras import config, configure, data, device, lora, network, plans, preview, tasks
+from tlkeras import adaptation, config, configure, data, device, lora, network, plans, preview, tasks
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config
 from tlkeras.data import sounds, texts
@@ -61,6 +61,8 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     if resume and run.model.is_file():
         progress.line(f"{run.folder} is finished already.")
         return run
+    # ------------------------------------------------------------------ another domain
+    cfg = adaptation.masked_lm.first(cfg, run, train, offline, progress.quiet)
     # ------------------------------------------------------------------ machine
     if cfg.train.tensorboard and not importlib.util.find_spec("tensorboard"):
         raise missing_extra("tensorboard", "tensorboard")
@@ -108,6 +110,10 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     write_json(run.backbone, net.backbone)
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
 
+    adapting = adaptation.prepare(
+        cfg, run, net, task, options, answer, held, phase_plans, progress, pixels
+    )
+
     # ------------------------------------------------------------------ phases
     fit = Fitting(
         cfg,
@@ -119,9 +125,11 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
         train_table,
         val_table,
         progress,
+        adapting,
     )
     with fit.stopped_by_signals():
         fit.all(phase_plans, resume)
+        adaptation.finish(adapting)
 
     # ------------------------------------------------------------------ result
     # A model over the same layers that was never compiled: what is saved is the network alone.

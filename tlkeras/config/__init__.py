@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tlkeras.config import document
 from tlkeras.config.document import Document
 from tlkeras.config.records import (
+    Adapt,
     Augmentation,
     Backbone,
     Config,
@@ -32,6 +33,7 @@ from tlkeras.config.wording import fields, line, sentences
 from tlkeras.errors import ConfigError, nearest
 
 __all__ = [
+    "Adapt",
     "Augmentation",
     "Backbone",
     "Config",

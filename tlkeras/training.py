@@ -110,9 +110,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     write_json(run.backbone, net.backbone)
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
 
-    adapting = adaptation.prepare(
-        cfg, run, net, task, options, answer, held, phase_plans, progress, pixels
-    )
+    adapting = adaptation.prepare(cfg, run, net, task, options, answer, held, phase_plans, progress, pixels)
 
     # ------------------------------------------------------------------ phases
     fit = Fitting(

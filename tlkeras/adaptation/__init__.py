@@ -30,14 +30,18 @@ def prepare(cfg, run, net, task, options, answer, held, phase_plans: list, progr
     rounds = {"self-training": asked.rounds}.get(asked.method, 1 if asked.method in MEETING else 0)
     first = len(phase_plans) - rounds
     if asked.method == "adabn" and not batchnorm.layers(net.model):
-        raise PlanError(f"adapt.method: {net.backbone['name']} has no BatchNorm, so adabn has nothing to adapt. Choose coral, mmd or dann.")
+        raise PlanError(
+            f"adapt.method: {net.backbone['name']} has no BatchNorm, so adabn has nothing to adapt. Choose coral, mmd or dann."
+        )
     trained = {block for one in phase_plans[first:] for block in one.trained}
     if asked.method in MEETING and asked.on == "features" and trained <= {"head"}:
         raise PlanError(
             f'adapt.train: {asked.method} moves the features, so a block below the head must be trained while adapting; these phases train the head alone. Name some, as [head, "blocks[-2:]"], or bring the outputs together: adapt.on: outputs'
         )
     if asked.method == "self-training" and not len(held.rows("val")):
-        raise DataError("adapt: self-training calibrates its labels on the validation split, and there is none. Set data.val: 0.2")
+        raise DataError(
+            "adapt: self-training calibrates its labels on the validation split, and there is none. Set data.val: 0.2"
+        )
     target, known = unlabelled.collect(cfg, task, options, answer, progress, pixels)
     told = measure.about(target, known)
     if run.adapt.is_file() and (before := read_json(run.adapt)["target"]) != told:
@@ -46,7 +50,11 @@ def prepare(cfg, run, net, task, options, answer, held, phase_plans: list, progr
         )
     if not run.adapt.is_file():
         write_json(run.adapt, {"schema": 1, "method": asked.method, "path": asked.path, "target": told})
-    of = f"{len(known)} with a label, which the scores alone will see" if len(known) else "without labels, so without a score"
+    of = (
+        f"{len(known)} with a label, which the scores alone will see"
+        if len(known)
+        else "without labels, so without a score"
+    )
     progress.line(f"target    {len(target.ids)} samples of {asked.path}, {of}")
     return Adaptation(cfg, run, net, task, options, answer, held, target, known, first, progress)
 

@@ -79,8 +79,12 @@ def adapted(a) -> None:
         names = [v.path for v in a.net.variables(block)]
         moved = [n for n, x, y in zip(names, before[block], after[block], strict=True) if x != y]
         stray += [n for n in moved if n not in statistics]
-        rows.append({"phase": "adabn", "block": block, "trained": False, "tensors": len(names), "moved": len(moved)})
+        rows.append(
+            {"phase": "adabn", "block": block, "trained": bool(moved), "tensors": len(names), "moved": len(moved)}
+        )
     if stray:
-        raise TlkerasError(f"AdaBN moves statistics of BatchNorm alone, but {len(stray)} other tensors moved, e.g. {stray[0]}.")
+        raise TlkerasError(
+            f"AdaBN moves statistics of BatchNorm alone, but {len(stray)} other tensors moved, e.g. {stray[0]}."
+        )
     audit = read_json(a.run.audit)
     write_json(a.run.audit, {**audit, "rows": [*audit["rows"], *rows]})

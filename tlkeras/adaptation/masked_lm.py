@@ -42,7 +42,14 @@ def _language(cfg: Config) -> Config:
     rate = asked.learning_rate or 2e-4
     phases = [
         Phase(name="head", train=["head"], epochs=3, learning_rate=1e-3),
-        Phase(name="all", train=asked.train or ["all"], epochs=asked.epochs, learning_rate=rate, weight_decay=0.01, clip_norm=1.0),
+        Phase(
+            name="all",
+            train=asked.train or ["all"],
+            epochs=asked.epochs,
+            learning_rate=rate,
+            weight_decay=0.01,
+            clip_norm=1.0,
+        ),
     ]
     text = cfg.data.text[0] if isinstance(cfg.data.text, list) else cfg.data.text
     shared = {k: getattr(cfg.data, k) for k in ("on_bad", "seed", "follow_symlinks")}

@@ -145,7 +145,15 @@ def lines(found: dict) -> str:
         if before[name] is None:
             out.append(f"  {name:<18} not scored: none of its {found['target']['samples']} samples has a label")
             continue
-        of = f"{before[name]['n']} {before[name]['split']} samples" if name == "source" else f"{before[name]['n']} samples, whose labels this score alone has seen"
-        out.append(f"  {name + ' ' + before[name]['metric']:<18} {before[name]['value']:.4f} -> {after[name]['value']:.4f}   ({of})")
-    out.append(f"  {'proxy A-distance':<18} {before['a_distance']:.4f} -> {after['a_distance']:.4f}   (0: alike to a linear eye, 2: always told apart)")
+        of = (
+            f"{before[name]['n']} {before[name]['split']} samples"
+            if name == "source"
+            else f"{before[name]['n']} samples, whose labels this score alone has seen"
+        )
+        out.append(
+            f"  {name + ' ' + before[name]['metric']:<18} {before[name]['value']:.4f} -> {after[name]['value']:.4f}   ({of})"
+        )
+    out.append(
+        f"  {'proxy A-distance':<18} {before['a_distance']:.4f} -> {after['a_distance']:.4f}   (0: alike to a linear eye, 2: always told apart)"
+    )
     return "\n".join(out)

@@ -75,7 +75,9 @@ def _with_own_labels(a: Adaptation, fitting, index: int):
     rows, classes = pseudo.labels(pseudo.softened(answers, t), limits)
     name, names = fitting.plans[index].phase.name, a.answer["classes"]
     counts = np.bincount(classes, minlength=len(names))
-    taken = {c: {"labels": int(n), "from": round(float(limit), 4)} for c, n, limit in zip(names, counts, limits, strict=True)}
+    taken = {
+        c: {"labels": int(n), "from": round(float(limit), 4)} for c, n, limit in zip(names, counts, limits, strict=True)
+    }
     told: dict = {"phase": name, "temperature": round(t, 4), "labels": len(rows), "classes": taken}
     both = np.isin(rows, a.known)
     if both.any():
@@ -84,7 +86,9 @@ def _with_own_labels(a: Adaptation, fitting, index: int):
     rounds = [r for r in kept.get("rounds", []) if r["phase"] != name]
     write_json(a.run.adapt, {**kept, "rounds": [*rounds, told]})
     each = ", ".join(f"{c} {n}" for c, n in zip(names, counts, strict=True) if n)
-    a.progress.line(f"labels    {name}: {len(rows)} of {len(a.target.ids)} of its own making{' (' + each + ')' if each else ''}; temperature {t:.2f}")
+    a.progress.line(
+        f"labels    {name}: {len(rows)} of {len(a.target.ids)} of its own making{' (' + each + ')' if each else ''}; temperature {t:.2f}"
+    )
     if not len(rows):
         return fitting.train_table
     targets = np.zeros_like(a.target.targets)

@@ -320,12 +320,15 @@ class Adapt(Section):
     )
     weight: Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="Of the loss beside that of the task, or of a sample with a label of its own making. 0: the control, the same training without it. None: coral, mmd and dann 1, self-training 1.",
+        description="Of the loss beside that of the task, or of a sample with a label of its own making. 0: the control, the same training without it. None: 1.",
     )
     train: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] | None = Field(
         None, min_length=1, description="Blocks to train while adapting, as in phases. None: those of the last phase."
     )
-    epochs: Count = Field(10, description="Passes over the source while adapting; of self-training in each round.")
+    epochs: Count = Field(
+        10,
+        description="Passes over the source while adapting; of self-training in each round; of masked-lm over the target.",
+    )
     learning_rate: Positive | None = Field(
         None, description="Rate of the head while adapting. None: that of the last phase; masked-lm: 2e-4."
     )

@@ -99,7 +99,9 @@ def _targets(task, options, answer: dict, labels: list) -> tuple[np.ndarray, np.
             continue
         try:
             # Every class must occur among the labels that a task turns into targets.
-            found = task.targets([label, *classes], options, classes)[0] if classes else task.targets([label], options)[0]
+            found = (
+                task.targets([label, *classes], options, classes)[0] if classes else task.targets([label], options)[0]
+            )
         except DataError:
             continue
         if found.shape[1] == width and (found[0].any() or not classes):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlkeras.reports import facts, measured, mistakes, page, record, results
+from tlkeras.reports import adapted, facts, measured, mistakes, page, record, results
 from tlkeras.run import write_text
 
 
@@ -17,6 +17,7 @@ def report(folder) -> Path:
     found = facts.read(folder)
     parts = [
         ("results", "How good it is", measured.figures(found)),
+        ("adaptation", "Before and after adapting", adapted.adapted(found)),
         ("training", "How it was trained", record.training(found)),
         ("mistakes", "What it gets wrong", mistakes.pictured(found)),
         ("data", "The data", record.data(found)),

@@ -43,6 +43,8 @@ def prepare(cfg, run, net, task, options, answer, held, phase_plans: list, progr
             "adapt: self-training calibrates its labels on the validation split, and there is none. Set data.val: 0.2"
         )
     target, known = unlabelled.collect(cfg, task, options, answer, progress, pixels)
+    learnt = {held.hashes[i] for i in held.rows("train")}
+    known = known[[target.hashes[i] not in learnt for i in known]]  # a score needs samples that were not trained on
     told = measure.about(target, known)
     if run.adapt.is_file() and (before := read_json(run.adapt)["target"]) != told:
         raise DataError(

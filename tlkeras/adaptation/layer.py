@@ -88,6 +88,8 @@ def _through(model, front):
     import keras
 
     named = isinstance(model.input, dict)
+    if model.compiled:  # Keras writes a compiled model's optimizer down when it walks it, and our schedules refuse that
+        model = keras.Model(model.input, model.output, name=model.name)
     new = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name if named else None) for x in model.inputs]
     many = isinstance(model.input, dict | list | tuple)
     given = keras.tree.pack_sequence_as(model.input, new) if many else new[0]

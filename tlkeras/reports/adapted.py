@@ -47,7 +47,7 @@ def adapted(facts: Facts) -> Html | None:
             "p",
             f"Target: {plural(target['samples'], facts.things[:-1])} of ",
             file(found["path"]),
-            f". {seen} {found['method']}: {MEANING[found['method']]}.",
+            f". {seen} By {found['method']}: {MEANING[found['method']]}.",
         ),
         table(["", "Before", "After", "95 % interval after"], rows, numbers=(1, 2, 3)),
         _verdict(before["target"], after["target"]),

@@ -36,6 +36,7 @@ FLOORS = [
     {"configure", "network", "candidates"},
     {"plans", "health"},
     {"prefix"},
+    {"adaptation"},
     {"preview", "fitting", "server", "card", "baselines"},
     {"evaluation", "kept", "distillation", "prototypes", "extension", "training"},
     {

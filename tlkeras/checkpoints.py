@@ -69,6 +69,15 @@ def of_phase(run: Run, phase: int) -> tuple[dict, list[tuple[int, dict]]]:
     return start, [(epoch, _load(folder)[1]) for epoch, folder in found]
 
 
+def start(run: Run, phase: int) -> list[np.ndarray]:
+    """All weights of the network at the start of a phase.
+
+    Raises:
+        ModelError: when that checkpoint is damaged or gone.
+    """
+    return _load(run.checkpoints / f"phase-{phase + 1}")[1]["weights"]
+
+
 def _load(folder):
     state = read_json(folder / "state.json")
     arrays = {}

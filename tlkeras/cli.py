@@ -233,14 +233,16 @@ def scout(config, sets, backbones, latency, offline, quiet):
 @quiet_option
 def train(config, sets, out, resume, device, from_scout, offline, quiet):
     """Trains CONFIG, or a config made for the folder or table of data that CONFIG is."""
-    from tlkeras import evaluation, run, training
+    from tlkeras import adaptation, evaluation, run, training
 
     sets = (*sets, f"train.device={device}") if device else sets
     made = training.train(config, out, sets, resume, offline, quiet, from_scout)
     last = evaluation.last_epoch(made)
     text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in last.items())}" if last else "")
+    adapted = adaptation.written(made)
+    text += f"\n{adaptation.lines(adapted)}" if adapted else ""
     return Answer(
-        {"run": str(made.folder), "last": last, "audit": run.read_json(made.audit)["rows"]},
+        {"run": str(made.folder), "last": last, "audit": run.read_json(made.audit)["rows"], "adapt": adapted},
         text,
         f"tlkeras evaluate {made.folder}",
     )

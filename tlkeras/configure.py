@@ -28,6 +28,8 @@ def load(path, sets=()):
         raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
     if cfg.sweep and (mistakes := _unfit(path, sets, cfg, origin)):
         raise ConfigError(*mistakes)
+    if cfg.adapt and (why := _unadaptable(cfg)):
+        raise ConfigError(f"{origin(('adapt', 'method'))}: adapt.method: {why}")
     return cfg, origin
 
 
@@ -65,13 +67,29 @@ def takes(path, sets, key: str, value) -> bool:
     return True
 
 
+def _unadaptable(cfg: config.Config) -> str | None:
+    """Why the method of adapting does not suit the task, as far as the config tells."""
+    method, task, kind = cfg.adapt.method, cfg.task_name, tasks.kind(cfg.task_name)
+    if task.removeprefix(f"{kind}-") not in ("classification", "regression"):
+        return f"adapting to another domain suits classification and regression of images, texts and sounds; this task is {task}. Leave `adapt` out."
+    if method == "masked-lm" and kind != "text":
+        return f"masked-lm learns the language of texts; {task} reads {kind}s. Choose adabn, coral, mmd, dann or self-training."
+    if method == "masked-lm" and isinstance(cfg.data.text, list) and len(cfg.data.text) > 1:
+        return "masked-lm reads one column of text, and data.text names two. Adapt in a run of its own: docs/text.md."
+    if method == "self-training" and (task.endswith("regression") or cfg.task["multi_label"]):
+        return "self-training makes one class of each sample its label, which needs a classification without multi_label. Choose coral, mmd or dann."
+    return None
+
+
 def phases(cfg: config.Config, samples: int, blocks: int):
-    """The phases of a config: its own, or those of its recipe for this many training samples and blocks below the head."""
+    """The phases of a config: its own, or those of its recipe for this many training samples and blocks below the head;
+    then those that adapt."""
     if cfg.task.get("head") == "prototypes" and not (cfg.train.phases or cfg.train.recipe):
         return []  # its class means are all there is to learn
     chosen, new = cfg.train.recipe or tasks.recipe(cfg.task_name), tasks.new(cfg.task_name)
     body = blocks + 1 - len(new)
-    return cfg.train.phases or recipe.phases(chosen, samples, cfg.train.usual_batch, body, new)
+    learnt = cfg.train.phases or recipe.phases(chosen, samples, cfg.train.usual_batch, body, new)
+    return [*learnt, *recipe.adapting(cfg.adapt, learnt)]
 
 
 TEMPLATE = """\

@@ -10,11 +10,12 @@ import io
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 
-from tlkeras import averages, checkpoints, data, network, plans, prefix, steps
+from tlkeras import adaptation, averages, checkpoints, data, network, plans, prefix, steps
 from tlkeras.config import Config, Phase
 from tlkeras.data import pipeline, sounds
 from tlkeras.errors import ConfigError, Diverged, Interrupted, ModelError
@@ -36,12 +37,15 @@ class Fitting:
         train_table,
         val_table,
         progress: Progress,
-        each_epoch: list,
+        each_epoch: Sequence = (),
+        adapting: adaptation.Adaptation | None = None,
     ):
         self.cfg, self.run, self.net, self.task, self.options = cfg, run, net, task, options
         self.device, self.precision = machine
         self.train_table, self.val_table, self.progress = train_table, val_table, progress
         self.each_epoch = each_epoch  # each is told the number of epochs so far and the row of the last
+        self.adaptation = adapting
+        self.stage: adaptation.Stage | None = None  # what a phase that adapts does otherwise
         self.stop: str | None = None  # name of the signal that asked to stop
         self.began = time.monotonic()
         self.history: list[dict] = []
@@ -77,18 +81,23 @@ class Fitting:
         plans.apply(self.net, one)
         if resumed:
             _assign(model.variables, resumed[1]["weights"])
-        features = self._features(index, resumed and resumed[0].get("stored"))
+        self.stage = stage = adaptation.stage(self, index)
+        table = stage.table if stage else self.train_table
+        features = self._features(index, table, resumed and resumed[0].get("stored"))
         batch, parts = self._batch(index)
-        per_epoch = pipeline.steps(self.train_table, batch)
+        per_epoch = pipeline.steps(table, batch)
         cut = self.cuts[index]
-        suffix = prefix.rematerialised(cut.suffix, self.net) if self._remat(parts) else cut.suffix
+        suffix = prefix.rematerialised(cut.suffix, self.net) if self._remat(parts) and not stage else cut.suffix
+        suffix = stage.model(suffix, per_epoch * phase.epochs) if stage else suffix
         trained = suffix if features else prefix.whole(cut, suffix, model.name)
 
         def stream(first):
             args = self.net.input, batch, seed, first, phase.epochs
             if features:
-                return features.training(self.train_table, *args)
-            return kind.training(self.train_table, *args, self.cfg.augment, **drawn)
+                made = features.training(table, *args)
+            else:
+                made = kind.training(table, *args, self.cfg.augment, **drawn)
+            return stage.stream(made, first, per_epoch, batch, cut, bool(features)) if stage else made
 
         def held_out():
             if not len(self.val_table):
@@ -163,7 +172,7 @@ class Fitting:
 
         return averages.Averaged(phase.average, self._moving(), phase.epochs, parts, estimated)
 
-    def _features(self, index: int, decided: bool | None):
+    def _features(self, index: int, table, decided: bool | None):
         """The stored tensors of a phase or None; what was chosen and why goes to plan.json and the progress."""
         phases = [p.phase for p in self.plans]
         passes = [prefix.passes(self.cuts, phases, i) for i in range(len(phases))]
@@ -171,7 +180,7 @@ class Fitting:
         job = prefix.Job(
             self.cfg,
             self.net,
-            self.train_table,
+            table,
             self.val_table,
             [self.cuts[i] for i in chosen],
             [passes[i] for i in chosen],
@@ -241,7 +250,7 @@ class Fitting:
                 signal.signal(number, handler)
 
     def _moving(self) -> list:
-        return averages.moving(self.net.model)
+        return [*averages.moving(self.net.model), *(self.stage.variables if self.stage else [])]
 
 
 def _length(takes, table) -> int | None:
@@ -290,7 +299,7 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
                 "phase": phase.name,
                 "epoch": epoch + 1,
                 "seconds": round(time.monotonic() - self.epoch_began, 2),
-                **{k: float(v) for k, v in logs.items()},
+                **{k: float(v) for k, v in logs.items() if k != "val_adapt_loss"},  # there is no target to validate on
             }
             fitting.history.append(row)
             measured = row.get("val_loss", row["loss"])

@@ -217,7 +217,8 @@ def optimizer(network: Network, plan: PhasePlan, steps: int, accumulate: int = 1
         made["|".join(map(re.escape, paths))] = one
     if len(made) == 1:
         return next(iter(made.values()))
-    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(next(iter(made.values())), made))
+    # What no block holds, such as DANN's classifier of domains, learns at the rate of the last one, the head's.
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(list(made.values())[-1], made))
 
 
 def schedule(kind: str, peak: float, steps: int, warmup: int, accumulate: int = 1, cycle: float = 1.0):

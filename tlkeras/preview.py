@@ -84,10 +84,26 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "average": p.average and p.average.kind,
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
             "tokens": tokens,
+            "domain": _domain(cfg, phases, i),
         }
         for i, p in enumerate(phases)
     }
     return [{**row, **facts[row["phase"]]} for row in rows]
+
+
+def _domain(cfg, phases: list, index: int) -> str | None:
+    """What a phase has to do with another domain."""
+    from tlkeras import recipe
+
+    if cfg.adapt is None:
+        return None
+    method, path = cfg.adapt.method, cfg.adapt.path
+    if index >= len(phases) - len(recipe.adapting(cfg.adapt, phases[:1])):
+        second = "" if method == "self-training" else ", as many samples of it as of the source in every step"
+        return f"{method} on {path}{second}"
+    if method == "masked-lm" and index == 0:
+        return f"two runs come first: this one from the weights as they are, and masked-lm on {path}"
+    return f"adabn on {path} after it" if method == "adabn" and index == len(phases) - 1 else None
 
 
 def text(rows: list[dict]) -> str:
@@ -110,6 +126,8 @@ def text(rows: list[dict]) -> str:
             )
         if first["tokens"]:
             out.append(f"  tokens: {first['tokens']}")
+        if first["domain"]:
+            out.append(f"  another domain: {first['domain']}")
         out.append(f"  below the first trained layer: {first['prefix']}")
         out.append(
             f"  memory for weights and optimizer: {(sum(r['parameters'] for r in here) + 3 * moving) * 4 / 1e6:,.0f} MB, activations on top"

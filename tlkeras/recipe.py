@@ -11,7 +11,8 @@ are meant to finish on a CPU, and small data stops improving sooner (configs/REA
 
 import math
 
-from tlkeras.config import EarlyStopping, Phase
+from tlkeras.config import Adapt, EarlyStopping, Phase
+from tlkeras.errors import ConfigError
 
 # samples up to -> (steps of the head, steps of the blocks, blocks that are trained)
 SIZES = (
@@ -112,3 +113,23 @@ def phases(recipe: str, samples: int, batch: int, blocks: int, new: list[str] | 
             early_stopping=STOP,
         ),
     ]
+
+
+def adapting(asked: Adapt | None, learnt: list[Phase]) -> list[Phase]:
+    """The phases that adapt to another domain after those that learn the task: as the last of these, with what the
+    config says. Without early stopping: the loss of the source's validation split says nothing of the target.
+
+    Raises:
+        ConfigError: when a phase has the name of one of these.
+    """
+    if asked is None or asked.method in ("adabn", "masked-lm"):
+        return []
+    names = [f"adapt-{n + 1}" for n in range(asked.rounds)] if asked.method == "self-training" else ["adapt"]
+    if taken := [p.name for p in learnt if p.name in names]:
+        raise ConfigError(f"train.phases: {taken[0]} is the name of a phase that `adapt` adds. Choose another.")
+    changed: dict = {"early_stopping": None, "epochs": asked.epochs}
+    if asked.learning_rate:
+        changed["learning_rate"] = asked.learning_rate
+    if asked.train:
+        changed |= {"train": asked.train, "rates": {}}
+    return [learnt[-1].model_copy(update={**changed, "name": name}) for name in names]

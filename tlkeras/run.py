@@ -7,6 +7,7 @@
     predictions-SPLIT.parquet, metrics.json, baselines.json, report.html, artefacts/FORMAT/, error.log
     model-card.md      what to know of the model       tracking.json, logs/   what trackers call the run
     extend.json        what a run with more classes forgot
+    adapt.json         scores before and after adapting to another domain
 
 Every file appears whole or not at all: it is written beside its place, synced, and renamed.
 """
@@ -42,6 +43,7 @@ class Run:
         self.tokenizer = self.folder / "tokenizer"
         self.model = self.folder / "model.keras"
         self.adapters = self.folder / "lora.safetensors"
+        self.adapt = self.folder / "adapt.json"
         self.metrics = self.folder / "metrics.json"
         self.baselines = self.folder / "baselines.json"
         self.report = self.folder / "report.html"

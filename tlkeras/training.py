@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tlkeras import (
+    adaptation,
     candidates,
     card,
     config,
@@ -121,6 +122,8 @@ def _train(
 ):
     import keras
 
+    # ------------------------------------------------------------------ another domain
+    cfg = adaptation.masked_lm.first(cfg, run, train, offline, progress.quiet)
     # ------------------------------------------------------------------ machine
     used, precision = device.choose(cfg.train.device, cfg.train.precision)
     keras.utils.set_random_seed(cfg.train.seed)
@@ -178,6 +181,8 @@ def _train(
     write_json(run.backbone, net.backbone)
     write_json(run.manifest, _manifest(cfg, held, answer, used, precision))
 
+    adapting = adaptation.prepare(cfg, run, net, task, options, answer, held, phase_plans, progress, pixels)
+
     # ------------------------------------------------------------------ phases
     if not phases:
         write_json(run.audit, {"schema": 1, "rows": []})
@@ -192,11 +197,13 @@ def _train(
         val_table,
         progress,
         each_epoch,
+        adapting,
     )
     if look:
         return look(fit, phase_plans, phases)
     with fit.stopped_by_signals():
         fit.all(phase_plans, resume)
+        adaptation.finish(adapting)
 
     # ------------------------------------------------------------------ result
     # A model over the same layers that was never compiled: what is saved is the network alone.

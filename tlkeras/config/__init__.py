@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tlkeras.config import document
 from tlkeras.config.document import Document
 from tlkeras.config.records import (
+    Adapt,
     Augmentation,
     Average,
     Backbone,
@@ -36,6 +37,7 @@ from tlkeras.config.wording import fields, line, sentences
 from tlkeras.errors import ConfigError, nearest
 
 __all__ = [
+    "Adapt",
     "Augmentation",
     "Average",
     "Backbone",

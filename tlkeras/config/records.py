@@ -341,6 +341,40 @@ class Train(Section):
         return self
 
 
+class Adapt(Section):
+    """Another domain: the same task on data that looks otherwise, of which no label is known."""
+
+    method: Literal["adabn", "coral", "mmd", "dann", "self-training", "masked-lm"] = Field(
+        description="adabn (statistics of BatchNorm); coral, mmd, dann (a loss that brings the domains together); self-training (own answers as labels); masked-lm (texts: learns their language first)."
+    )
+    path: str = Field(
+        description="The target: a folder or table of the same kind as data.path. Labels, where there are any, are for the score alone."
+    )
+    on: Literal["features", "outputs"] = Field(
+        "features", description="coral, mmd, dann: what is brought together: what the head is given, or its outputs."
+    )
+    weight: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="Of the loss beside that of the task, or of a sample with a label of its own making. 0: the control, the same training without it. None: 1.",
+    )
+    train: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] | None = Field(
+        None, min_length=1, description="Blocks to train while adapting, as in phases. None: those of the last phase."
+    )
+    epochs: Count = Field(
+        10,
+        description="Passes over the source while adapting; of self-training in each round; of masked-lm over the target.",
+    )
+    learning_rate: Positive | None = Field(
+        None, description="Rate of the head while adapting. None: that of the last phase; masked-lm: 2e-4."
+    )
+    rounds: Annotated[int, Field(ge=1, le=20)] = Field(
+        3, description="self-training: how often the labels are made anew."
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="self-training: calibrated confidence from which an answer becomes a label, at least."
+    )
+
+
 def _targets(value):
     if not isinstance(value, list | dict | Export):
         raise ValueError(
@@ -377,6 +411,7 @@ class Config(Section):
     extend: Extend | None = Field(None, description="A finished run that gets more classes. None: a run of its own.")
     distill: Distill | None = Field(None, description="A finished run that teaches this one. None: labels alone.")
     train: Train = Train()
+    adapt: Adapt | None = Field(None, description="Adapt to another domain without labels: docs/adaptation.md.")
     export: Annotated[Export, BeforeValidator(_targets)] = Export()
     sweep: Sweep | None = Field(None, description="What `tlkeras sweep` searches.")
 

@@ -113,7 +113,7 @@ def collect(
     """`prepare` without a run to write into. `every_class` False allows classes without a sample; `texts` says what a
     task on text or sound reads, `places` what a task on places in images does."""
     kind = "image" if texts is None else texts.kind
-    samples, looked, report = _usable(
+    samples, looked, report = usable(
         sources.read(section, offline, texts, places), kind, section, progress, pixels, run
     )
     targets, answer = (
@@ -163,7 +163,7 @@ def collect(
     )
 
 
-def _usable(samples, kind: str, section, progress, pixels, run):
+def usable(samples, kind: str, section, progress, pixels, run):
     """Looks at every sample and leaves out what cannot be used: (samples, what looking told of them, the report)."""
     look = {"image": _look_at_files, "text": _look_at_texts, "audio": _look_at_sounds}[kind]
     looked = look(samples, section, progress, pixels)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlkeras.reports import facts, forgetting, measured, mistakes, page, record, results
+from tlkeras.reports import adapted, facts, forgetting, measured, mistakes, page, record, results
 from tlkeras.run import write_text
 
 
@@ -18,6 +18,7 @@ def report(folder) -> Path:
     parts = [
         ("results", "How good it is", measured.figures(found)),
         ("forgetting", "What was forgotten", forgetting.forgetting(found)),
+        ("adaptation", "Before and after adapting", adapted.adapted(found)),
         ("training", "How it was trained", record.training(found)),
         ("mistakes", "What it gets wrong", mistakes.pictured(found)),
         ("data", "The data", record.data(found)),

@@ -1,8 +1,10 @@
 """Networks that read sound: their input contract, and the graph from samples to what the backbone takes."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from tlkeras.backbones import Backbone, Pixels, Sound, Spectrum, spectra
+from tlkeras import tasks
+from tlkeras.backbones import Backbone, Pixels, Sound, Spectrum, spectra, transcribers
 from tlkeras.errors import ConfigError
 
 SPECTROGRAM_SECONDS = 4.0
@@ -22,6 +24,10 @@ def contract(config, record: Backbone, pixels: Pixels | None) -> Sound:
     rate = asked.rate or usual.rate
     step = max(1, round(asked.hop * rate)) if pixels else usual.step
     seconds = asked.seconds or (SPECTROGRAM_SECONDS if pixels else usual.seconds)
+    if usual.fixed and pixels is None and seconds > usual.seconds:
+        raise ConfigError(
+            f"backbone.sound.seconds: {record.name} has positions for {usual.seconds:g} s; received {seconds:g}."
+        )
     length = max(1, round(seconds * rate / step)) * step
     common = {"rate": rate, "length": length, "overlap": asked.overlap, "step": step, "trim": asked.trim}
     if pixels is None:
@@ -45,10 +51,42 @@ def recorded(facts: dict) -> Sound:
     return Sound(**{**facts, "spectrum": Spectrum(**spectrum) if spectrum else None, "pixels": pixels or None})
 
 
-def reader(sound: Sound, record: Backbone, task):
+def writes(config, record: Backbone) -> bool:
+    """Whether the task of a config writes by the network's decoder.
+
+    Raises:
+        ConfigError: when it does and the network has none.
+    """
+    asked = hasattr(tasks.get(config.task_name), "prompt")
+    if asked and not record.writes:
+        raise ConfigError(
+            f"task {config.task_name} needs an encoder-decoder, a Whisper or Moonshine, and {record.name} is none. "
+            "Networks that hear alone learn by task: speech-recognition"
+        )
+    return asked
+
+
+def tokenizer(where: str, offline: bool):
+    """keras-hub's tokenizer of a network that writes, from its preset or directory, or of the run that it was trained in."""
+    from tlkeras.backbones import keras_hub, keras_hub_tokens, spoken_tokens
+
+    if where.startswith("run:"):
+        return keras_hub_tokens.of_run(Path(where.removeprefix("run:")) / "tokenizer")
+    return spoken_tokens.of_directory(keras_hub.directory(where, offline))
+
+
+def body(base, record: Backbone, task):
+    """What a task uses of a backbone: of one that writes the encoder alone, unless the task writes."""
+    return transcribers.encoder(base) if record.writes and not hasattr(task, "prompt") else base
+
+
+def reader(sound: Sound, record: Backbone, task, tokenizer=None, options=None):
     """How sound files become the rows of this network."""
     from tlkeras.data import sounds
 
+    if hasattr(task, "prompt"):
+        begin, end = task.prompt(tokenizer, options)
+        return sounds.Reader(sound, None, tokenizer, tuple(begin), end, record.sizes.get("places"))
     return sounds.Reader(sound, record.frames if hasattr(task, "frame_head") else None)
 
 
@@ -59,11 +97,16 @@ def tensors(base, sound: Sound, record: Backbone):
     from tlkeras import blocks
     from tlkeras.data import images
 
-    if not sound.fixed:
+    if not sound.spectrum:
+        samples = keras.Input((sound.length if sound.fixed else None,), name="samples", dtype="float32")
+        if not isinstance(base.input, dict):
+            return samples, blocks.flatten(base, samples, opened=record.opened)
         inputs = {
-            "samples": keras.Input((None,), name="samples", dtype="float32"),
+            "samples": samples,
             "count": keras.Input((), name="count", dtype="int32"),
+            "tokens": keras.Input((None,), name="tokens", dtype="int32"),
         }
+        inputs = {name: x for name, x in inputs.items() if name in base.input}
         return inputs, blocks.flatten(base, inputs, opened=record.opened)
     inputs = keras.Input((sound.length,), name="samples", dtype="float32")
     made = spectra.layers()

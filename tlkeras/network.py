@@ -17,13 +17,17 @@ from tlkeras.backbones import (
     keras_hub,
     keras_hub_places,
     keras_hub_tokens,
+    moonshine,
     wav2vec2,
+    whisper,
 )
 from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
 
 KINDS = {Pixels: "image", Tokens: "text", Sound: "audio"}
+# The modules of networks that are built by their sizes, by family.
+SIZED = {"wav2vec2": wav2vec2, "whisper": whisper, "moonshine": moonshine}
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ def entry(config, offline: bool = False) -> Backbone:
         record = backbones.get(name)
     elif (Path(name) / "backbone.json").is_file():
         record = _of_run(Path(name))
-    elif Path(name).is_dir() and (heard := wav2vec2.from_directory(Path(name))):
-        record = heard
     elif Path(name).is_dir() or "://" in name:
-        record = keras_hub.from_directory(name, offline)
+        folder = keras_hub.directory(name, offline)
+        heard = (found for module in SIZED.values() if (found := module.from_directory(folder)))
+        record = next(heard, None) or keras_hub.from_directory(name, offline)
     else:
         record = backbones.get(name)
     if record.kind not in (kinds := tasks.backbones(config.task_name)):
@@ -136,8 +140,10 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
             return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
         if tasks.kind(config.task_name) == "audio":
             sound = hearing.contract(config, record, contract(config, offline) if record.kind == "image" else None)
+            asked = hearing.writes(config, record)
+            tokenizer = hearing.tokenizer(_preset(record, wanted), offline) if asked else None
             base = weights.load(record, wanted, sound.pixels.size if sound.pixels else None, offline=offline)
-            return _assemble(config, answer, record, base, sound, wanted)
+            return _assemble(config, answer, record, base, sound, wanted, tokenizer)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
         network = _assemble(config, answer, record, base, pixels, wanted)
@@ -209,7 +215,7 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
 
     record = _recorded(backbone)
     takes = _contract(backbone)
-    tokenizer = keras_hub_tokens.of_run(folder) if record.kind == "text" else None
+    tokenizer = keras_hub_tokens.of_run(folder) if record.kind == "text" or hearing.writes(config, record) else None
     with dtype_policy(precision):
         if backbone["hub"] is None:
             base = record.build(getattr(getattr(takes, "pixels", None) or takes, "size", None), None)
@@ -239,8 +245,8 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         encode = functools.partial(getattr(task, "encode", texts.encode), **chosen)
         reader = texts.Reader(contract, tokenizer, encode, getattr(task, "together", None))
     elif isinstance(contract, Sound):
-        body, reader = base, hearing.reader(contract, record, task)
-        inputs, tensors = hearing.tensors(base, contract, record)
+        body, reader = hearing.body(base, record, task), hearing.reader(contract, record, task, tokenizer, options)
+        inputs, tensors = hearing.tensors(body, contract, record)
     else:
         body, reader = base, None
         inputs = keras.Input((*contract.size, 3), name="pixels", dtype="float32")
@@ -254,6 +260,11 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         raw = task.maps(blocks.levels(tensors, boundaries, contract.size), contract.size, answer, options)
     elif hasattr(task, "frame_head"):
         assert record.frames is not None  # entries for audio have it
+        if contract.fixed:
+            raise ConfigError(
+                f"task {config.task_name} needs a network that reads sounds as long as they are, and {record.name} reads windows of {contract.seconds:g} s. "
+                "Whisper writes by its decoder: task: speech-to-text"
+            )
         raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
         pool = config.backbone.pool or record.pool
@@ -321,7 +332,8 @@ def _recorded(backbone: dict) -> Backbone:
     if backbone["catalogued"]:
         return backbones.get(backbone["name"])
     if backbone.get("sizes"):
-        return wav2vec2.recorded(backbone["name"], backbone["sizes"], backbone["weights"], backbone["licence"])
+        module = SIZED[backbone["family"]]
+        return module.recorded(backbone["name"], backbone["sizes"], backbone["weights"], backbone["licence"])
     known = keras_hub.family(backbone["family"])
     source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
     return Backbone(

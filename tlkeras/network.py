@@ -252,6 +252,8 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         inputs = keras.Input((*contract.size, 3), name="pixels", dtype="float32")
         tensors = blocks.flatten(base, inputs, images.normalise(inputs, contract), record.opened)
     boundaries = record.blocks(body) if callable(record.blocks) else record.blocks
+    if config.backbone.until:
+        tensors, boundaries = blocks.until(config.backbone.until, tensors, boundaries)
     cut = blocks.split(inputs, tensors, boundaries)
     if hasattr(task, "token_head"):
         inputs |= {name: keras.Input((None,), name=name, dtype="int32") for name in getattr(task, "INPUTS", ())}

@@ -130,6 +130,9 @@ _HUB = {
 }  # fmt: skip
 
 
+_UNNAMED = r"(layer_normalization|moonshine_multi_head_attention|moonshine_mlp)(_\d+)?"
+
+
 def from_hub(folder: Path, kind: str) -> dict:
     """The weights of a keras-hub preset under transformers' names and in its shapes.
 
@@ -158,11 +161,10 @@ def hub_tensors(hub, kind: str) -> dict:
         *layers, field = variable.path.split("/")
         value = np.asarray(variable)
         # Layers without a name of their own are numbered through the process: the first of a block is 0.
-        if plain := re.fullmatch(r"(layer_normalization|moonshine_multi_head_attention|moonshine_mlp)(_\d+)?", layers[-1 - (field in ("kernel", "bias"))]):
-            place = len(layers) - 1 - (field in ("kernel", "bias"))
+        if len(layers) > 1 and (plain := re.fullmatch(_UNNAMED, layers[1])):
             known = seen.setdefault(f"{layers[0]}/{plain[1]}", [])
-            known += [layers[place]] * (layers[place] not in known)
-            layers[place] = f"{plain[1]}{known.index(layers[place])}"
+            known += [layers[1]] * (layers[1] not in known)
+            layers[1] = f"{plain[1]}{known.index(layers[1])}"
         name = _hub_name(kind, layers)
         if field == "kernel":
             if layers[-1] in ("query", "key", "value"):

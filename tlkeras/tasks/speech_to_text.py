@@ -13,7 +13,7 @@ from tlkeras.backbones import spoken_tokens, transcribers
 from tlkeras.data import dictation, sounds
 from tlkeras.errors import DataError, listed
 from tlkeras.tasks import sampling, speech_recognition
-from tlkeras.tasks.lm import RECIPE, learnt, logits, loss, metrics, strata
+from tlkeras.tasks.lm import RECIPE, learnt, loss, metrics, strata
 from tlkeras.tasks.speech_recognition import MAIN, plain
 
 __all__ = ["MAIN", "RECIPE", "learnt", "loss", "metrics", "strata"]
@@ -55,7 +55,7 @@ def targets(labels, options: Options, classes=None):
 
 def token_head(states, inputs, base, answer, options):
     """Logits (B, t, vocabulary) of the decoder's tokens, by the transposed embeddings."""
-    return logits(base, states)
+    return base.get_layer(transcribers.EMBEDDING)(states, reverse=True)
 
 
 def writer(trained):
@@ -98,7 +98,7 @@ def writer(trained):
         def following(prompt, cache, index):
             at = index - 1
             x = embedding(tf.gather(prompt, [at], axis=1))
-            x = x if places is None else places(x, at)
+            x = x if places is None else places(x, first=at)
             made = []
             for n, decoder in enumerate(decoders):
                 x, own = decoder.step(x, cache[:, n], at, frames[n], unheard)

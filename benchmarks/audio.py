@@ -29,7 +29,13 @@ FEATURES = (OURS, LIBROSA, LOOP, LOADER)
 TRAINING = (OURS, "transformers")
 SYMBOLS, LETTERS, SECONDS, BATCH, WARM = 32, 20, 4, 2, 3
 FULL = {}
-SMALL = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384, "conv_dim": [64] * 7}
+SMALL = {
+    "hidden_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 384,
+    "conv_dim": [64] * 7,
+}
 
 
 def main() -> None:
@@ -53,7 +59,8 @@ def main() -> None:
         )
     apart = max(abs(row["check"] - heard[LIBROSA][0]["check"]) for rows in heard.values() for row in rows)
     ratios = {
-        f"{name} / tlkeras, features": round(measuring.ratio(heard[name], heard[OURS], "wall"), 3) for name in FEATURES[1:]
+        f"{name} / tlkeras, features": round(measuring.ratio(heard[name], heard[OURS], "wall"), 3)
+        for name in FEATURES[1:]
     } | {"transformers / tlkeras, a step": round(measuring.ratio(learnt["transformers"], learnt[OURS], "step_s"), 3)}
     targets = [
         measuring.judged("features: librosa / tlkeras", ratios["librosa / tlkeras, features"], least=1),
@@ -269,7 +276,12 @@ def theirs(config: dict, x, y):
     import transformers
 
     made = transformers.Wav2Vec2Config(
-        **config, vocab_size=SYMBOLS, pad_token_id=SYMBOLS - 1, apply_spec_augment=False, layerdrop=0.0, ctc_loss_reduction="mean"
+        **config,
+        vocab_size=SYMBOLS,
+        pad_token_id=SYMBOLS - 1,
+        apply_spec_augment=False,
+        layerdrop=0.0,
+        ctc_loss_reduction="mean",
     )
     model = transformers.Wav2Vec2ForCTC(made).train()
     optimizer = torch.optim.Adam(model.parameters())

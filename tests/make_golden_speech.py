@@ -18,14 +18,28 @@ TOKENS = np.array([[1, 5, 7, 9, 3]], "int32")
 MELS = 20
 NETWORKS = {
     "whisper": {
-        **{"num_mel_bins": MELS, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 2},
-        **{"decoder_attention_heads": 4, "encoder_ffn_dim": 24, "decoder_ffn_dim": 40, "d_model": 16},
-        **{"max_source_positions": 50, "max_target_positions": 12, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+        "num_mel_bins": MELS,
+        "encoder_layers": 2,
+        "decoder_layers": 3,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 24,
+        "decoder_ffn_dim": 40,
+        "d_model": 16,
+        "max_source_positions": 50,
+        "max_target_positions": 12,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
         "decoder_start_token_id": 1,
     },
     "moonshine": {
-        **{"hidden_size": 36, "intermediate_size": 24, "encoder_num_hidden_layers": 2, "decoder_num_hidden_layers": 3},
-        **{"encoder_num_attention_heads": 3, "decoder_num_attention_heads": 3},
+        "hidden_size": 36,
+        "intermediate_size": 24,
+        "encoder_num_hidden_layers": 2,
+        "decoder_num_hidden_layers": 3,
+        "encoder_num_attention_heads": 3,
+        "decoder_num_attention_heads": 3,
     },
 }
 TOKENIZERS = {"whisper": spoken_directories.whisper_tokenizer, "moonshine": spoken_directories.moonshine_tokenizer}

@@ -37,7 +37,14 @@ def whisper_tokenizer(words: tuple[str, ...] = (), languages: tuple[str, ...] = 
     added = [{"id": len(vocabulary) + n, "content": f"<|{name}|>", **_WHOLE} for n, name in enumerate(names)]
     byte = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     model = {"type": "BPE", "vocab": vocabulary, "merges": merges}
-    return {"version": "1.0", "added_tokens": added, "normalizer": None, "pre_tokenizer": byte, "decoder": byte, "model": model}
+    return {
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": byte,
+        "decoder": byte,
+        "model": model,
+    }
 
 
 def moonshine_tokenizer(words: tuple[str, ...] = ()) -> dict:

@@ -147,7 +147,9 @@ def test_the_catalogue_counts_the_parameters_of_whisper_rightly():
 def test_sizes_that_are_not_built_here_are_listed(tmp_path):
     config = {"model_type": "moonshine", "attention_bias": True, "decoder_hidden_act": "gelu", "hidden_size": 30}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"decoder_hidden_act must be silu(.|\n)*attention_bias(.|\n)*30 does not divide"):
+    with pytest.raises(
+        ModelError, match=r"decoder_hidden_act must be silu(.|\n)*attention_bias(.|\n)*30 does not divide"
+    ):
         moonshine.from_directory(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "whisper", "d_model": "wide"}))
     with pytest.raises(ModelError, match="a size that is missing or no number"):
@@ -228,13 +230,24 @@ def table(tmp_path_factory):
 
 SMALL = {
     "whisper": {
-        **{"num_mel_bins": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2},
-        **{"decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "d_model": 32},
-        **{"max_source_positions": 100, "max_target_positions": 16},
+        "num_mel_bins": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "d_model": 32,
+        "max_source_positions": 100,
+        "max_target_positions": 16,
     },
     "moonshine": {
-        **{"hidden_size": 32, "intermediate_size": 64, "encoder_num_hidden_layers": 1, "decoder_num_hidden_layers": 1},
-        **{"encoder_num_attention_heads": 2, "decoder_num_attention_heads": 2},
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "encoder_num_hidden_layers": 1,
+        "decoder_num_hidden_layers": 1,
+        "encoder_num_attention_heads": 2,
+        "decoder_num_attention_heads": 2,
     },
 }
 
@@ -268,7 +281,9 @@ def test_speech_is_written_down_by_the_decoder(written):
 
 def test_beams_write_what_is_likeliest_and_long_recordings_are_cut_where_they_are_quiet(written, tmp_path):
     words = ["one", "three", "two", "one", "two", "three"]
-    waveforms.write_wav(tmp_path / "long.wav", np.concatenate([spoken(words[:3]), np.zeros(4000, "f"), spoken(words[3:])]), 16000)
+    waveforms.write_wav(
+        tmp_path / "long.wav", np.concatenate([spoken(words[:3]), np.zeros(4000, "f"), spoken(words[3:])]), 16000
+    )
     (greedy,) = tlkeras.predict(written.folder, [tmp_path / "long.wav"], quiet=True)
     (beams,) = tlkeras.predict(written.folder, [tmp_path / "long.wav"], sets=["task.sampler=beam"], quiet=True)
     assert len(greedy["segments"]) >= 2 and greedy["segments"][0]["end"] == greedy["segments"][1]["start"]
@@ -286,7 +301,9 @@ def test_a_saved_model_writes_the_same(written):
 def test_the_encoder_alone_classifies(table, tmp_path):
     rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
     first = [f"{table.parent / name},{text.split()[0]}" for name, text in rows]
-    (table.parent / "classes.csv").write_text("\n".join(["audio,label", *(r.replace(f"{table.parent}/", "") for r in first)]))
+    (table.parent / "classes.csv").write_text(
+        "\n".join(["audio,label", *(r.replace(f"{table.parent}/", "") for r in first)])
+    )
     name = directory("whisper", tmp_path / "small")
     (tmp_path / "c.yaml").write_text(f"""
 task: audio-classification
@@ -319,7 +336,9 @@ def test_transcripts_that_do_not_fit_are_refused_with_both_numbers(table, tmp_pa
     name = directory("whisper", tmp_path / "small")
     for n in range(4):
         (tmp_path / f"{n}.wav").write_bytes((table.parent / f"{n}.wav").read_bytes())
-    (tmp_path / "t.csv").write_text(f"audio,text\n0.wav,{'supercalifragilistic'}\n" + "".join(f"{n}.wav,one\n" for n in (1, 2, 3)))
+    (tmp_path / "t.csv").write_text(
+        f"audio,text\n0.wav,{'supercalifragilistic'}\n" + "".join(f"{n}.wav,one\n" for n in (1, 2, 3))
+    )
     (tmp_path / "c.yaml").write_text(
         f"task: speech-to-text\ndata: {{path: {tmp_path}/t.csv, label: text, val: 0, test: 0}}\nbackbone: {{name: {name}}}\n"
     )

@@ -96,7 +96,9 @@ def until(last: str, tensors: dict, boundaries):
     """
     names = [block for block, _ in boundaries]
     if last not in names:
-        raise ModelError(f"backbone.until: there is no block {last}.{nearest(last, names)} There are: {' '.join(names)}.")
+        raise ModelError(
+            f"backbone.until: there is no block {last}.{nearest(last, names)} There are: {' '.join(names)}."
+        )
     kept = tuple(boundaries)[: names.index(last) + 1]
     return {**tensors, "": tensors[kept[-1][1]]}, kept
 

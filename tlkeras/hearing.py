@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from tlkeras import tasks
-from tlkeras.backbones import Backbone, Pixels, Sound, Spectrum, spectra, transcribers
+from tlkeras.backbones import Backbone, Pixels, Sound, Spectrum, moonshine, spectra, transcribers, wav2vec2, whisper
 from tlkeras.errors import ConfigError
 
 SPECTROGRAM_SECONDS = 4.0
+# The modules of networks that are built by their sizes, by family.
+SIZED = {"wav2vec2": wav2vec2, "whisper": whisper, "moonshine": moonshine}
 
 
 def contract(config, record: Backbone, pixels: Pixels | None) -> Sound:
@@ -49,6 +51,30 @@ def recorded(facts: dict) -> Sound:
     if pixels:
         pixels = Pixels(**{k: tuple(v) if isinstance(v, list) else v for k, v in pixels.items()})
     return Sound(**{**facts, "spectrum": Spectrum(**spectrum) if spectrum else None, "pixels": pixels or None})
+
+
+def found(folder: Path) -> Backbone | None:
+    """The entry of a directory that holds a network for audio; None where it holds another.
+
+    Raises:
+        ModelError: when its config asks for what is not built here.
+    """
+    return next((record for module in SIZED.values() if (record := module.from_directory(folder))), None)
+
+
+def rebuilt(about: dict) -> Backbone:
+    """The entry of a backbone.json that names the sizes of the network."""
+    module = SIZED[about["family"]]
+    return module.recorded(about["name"], about["sizes"], about["weights"], about["licence"])
+
+
+def check_frames(config, record: Backbone, sound: Sound) -> None:
+    """Raises ConfigError where targets are written along frames and the network has them behind the sound too."""
+    if sound.fixed:
+        raise ConfigError(
+            f"task {config.task_name} needs a network that reads sounds as long as they are, and {record.name} reads windows of "
+            f"{sound.seconds:g} s. Whisper writes by its decoder: task: speech-to-text"
+        )
 
 
 def writes(config, record: Backbone) -> bool:
@@ -132,9 +158,20 @@ def over_time(features, sound):
 
 def pooled(features, frames):
     """The mean of features (B, f, c) over the first `frames` (B,) of each row."""
-    from keras import ops
+    import keras
+    from keras import layers, ops
 
-    places = ops.expand_dims(ops.arange(ops.shape(features)[1], dtype="int32"), 0)
-    mask = ops.cast(ops.less(places, ops.expand_dims(frames, 1)), features.dtype)
-    total = ops.sum(features * ops.expand_dims(mask, -1), axis=1)
-    return total / ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1)
+    @keras.saving.register_keras_serializable("tlkeras")
+    class MeanHeard(layers.Layer):
+        """A layer of its own: how many frames there are is known only when there are some."""
+
+        def call(self, x, frames):
+            places = ops.expand_dims(ops.arange(ops.shape(x)[1], dtype="int32"), 0)
+            mask = ops.expand_dims(ops.cast(ops.less(places, ops.expand_dims(frames, 1)), "float32"), -1)
+            total = ops.sum(ops.cast(x, "float32") * mask, axis=1)
+            return ops.cast(total / ops.maximum(ops.sum(mask, axis=1), 1), self.compute_dtype)
+
+        def compute_output_shape(self, x_shape, frames_shape):
+            return (x_shape[0], x_shape[2])
+
+    return MeanHeard(name="head_pool")(features, frames)

@@ -17,17 +17,12 @@ from tlkeras.backbones import (
     keras_hub,
     keras_hub_places,
     keras_hub_tokens,
-    moonshine,
-    wav2vec2,
-    whisper,
 )
 from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
 
 KINDS = {Pixels: "image", Tokens: "text", Sound: "audio"}
-# The modules of networks that are built by their sizes, by family.
-SIZED = {"wav2vec2": wav2vec2, "whisper": whisper, "moonshine": moonshine}
 
 
 @dataclass(frozen=True)
@@ -84,8 +79,7 @@ def entry(config, offline: bool = False) -> Backbone:
         record = _of_run(Path(name))
     elif Path(name).is_dir() or "://" in name:
         folder = keras_hub.directory(name, offline)
-        heard = (found for module in SIZED.values() if (found := module.from_directory(folder)))
-        record = next(heard, None) or keras_hub.from_directory(name, offline)
+        record = hearing.found(folder) or keras_hub.from_directory(name, offline)
     else:
         record = backbones.get(name)
     if record.kind not in (kinds := tasks.backbones(config.task_name)):
@@ -262,11 +256,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         raw = task.maps(blocks.levels(tensors, boundaries, contract.size), contract.size, answer, options)
     elif hasattr(task, "frame_head"):
         assert record.frames is not None  # entries for audio have it
-        if contract.fixed:
-            raise ConfigError(
-                f"task {config.task_name} needs a network that reads sounds as long as they are, and {record.name} reads windows of {contract.seconds:g} s. "
-                "Whisper writes by its decoder: task: speech-to-text"
-            )
+        hearing.check_frames(config, record, contract)
         raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
         pool = config.backbone.pool or record.pool
@@ -334,8 +324,7 @@ def _recorded(backbone: dict) -> Backbone:
     if backbone["catalogued"]:
         return backbones.get(backbone["name"])
     if backbone.get("sizes"):
-        module = SIZED[backbone["family"]]
-        return module.recorded(backbone["name"], backbone["sizes"], backbone["weights"], backbone["licence"])
+        return hearing.rebuilt(backbone)
     known = keras_hub.family(backbone["family"])
     source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
     return Backbone(

@@ -47,12 +47,24 @@ def library():
     # 2: give the samples back one after the other, and return when all are spoken.
     rate = lib.espeak_Initialize(2, 0, str(espeakng_loader.get_data_path()).encode(), 0)
     if rate <= 0:
-        sys.exit("espeak-ng does not find its data; install the wheel again: pip install --force-reinstall espeakng-loader")
+        sys.exit(
+            "espeak-ng does not find its data; install the wheel again: pip install --force-reinstall espeakng-loader"
+        )
     lib.espeak_SetSynthCallback(more)
+
+    class Voice(ctypes.Structure):  # espeak_VOICE
+        _fields_ = [
+            *((name, ctypes.c_char_p) for name in ("name", "languages", "identifier")),
+            *((name, ctypes.c_ubyte) for name in ("gender", "age", "variant", "xx1")),
+            ("score", ctypes.c_int),
+            ("spare", ctypes.c_void_p),
+        ]
 
     def speak(text: str, voice: str, speed: int, path: Path) -> None:
         heard.clear()
-        if lib.espeak_SetVoiceByName(voice.encode()):
+        # As the program does it: a name of a voice, or else of a language.
+        asked = Voice(languages=voice.encode())
+        if lib.espeak_SetVoiceByName(voice.encode()) and lib.espeak_SetVoiceByProperties(ctypes.byref(asked)):
             sys.exit(f"espeak-ng has no voice {voice}")
         lib.espeak_SetParameter(1, speed, 0)  # 1: words a minute
         said = text.encode() + b"\0"

@@ -277,7 +277,11 @@ class Written:
             GateError: when it crashes or writes something else.
         """
         sounds_ = self.trained.network.kind == "audio"
-        given = {"paths": [os.fsencode(s).hex() for s in self.samples]} if sounds_ else {"texts": [list(s) for s in self.samples]}
+        given = (
+            {"paths": [os.fsencode(s).hex() for s in self.samples]}
+            if sounds_
+            else {"texts": [list(s) for s in self.samples]}
+        )
         out = run(form, folder, given)
         same = float(np.mean([a == b for a, b in zip(out["out_greedy"], self.texts, strict=True)]))
         row = {

@@ -188,9 +188,7 @@ class _Layer(layers.Layer):
         policy = self.dtype_policy
         made = {name: Attention(self.heads, self.how, name=name, dtype=policy) for name in self.attentions}
         for name in (*(f"{a}_norm" for a in self.attentions), "norm"):
-            made[name] = layers.LayerNormalization(
-                epsilon=1e-5, center=self.how["centred"], name=name, dtype=policy
-            )
+            made[name] = layers.LayerNormalization(epsilon=1e-5, center=self.how["centred"], name=name, dtype=policy)
         made["intermediate"] = layers.Dense(self.inner * (1 + self.how["gated"]), name="intermediate", dtype=policy)
         made["output_"] = layers.Dense(shape[-1], name="output", dtype=policy)
         for name, layer in made.items():

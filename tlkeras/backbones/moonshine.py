@@ -153,7 +153,9 @@ def sizes_of(config: dict, folder) -> Sizes:
             rotary = rope.get("partial_rotary_factor", c.get("partial_rotary_factor", usual.rotary))
             theta = rope.get("rope_theta", c.get("rope_theta", usual.theta))
         bad += [
-            f"{k} must be {' or '.join(map(str, w))}; it is {c[k]!r}" for k, w in wanted.items() if k in c and c[k] not in w
+            f"{k} must be {' or '.join(map(str, w))}; it is {c[k]!r}"
+            for k, w in wanted.items()
+            if k in c and c[k] not in w
         ]
         if "registered_name" in config:  # its `intermediate_dim` is not used
             c = {**c, "inner": c["hidden_dim"] * c.get("feedforward_expansion_factor", 4)}

@@ -49,7 +49,9 @@ def prompt(tokenizer, language: str | None, translate: bool) -> tuple[list[int],
         names = {t.strip("<|>"): i for t, i in known.items()}
         asked = language or "en"
         if asked not in names:
-            raise ModelError(f"task.language: this Whisper does not know {asked!r}.{nearest(asked, names)} It knows: {' '.join(names)}")
+            raise ModelError(
+                f"task.language: this Whisper does not know {asked!r}.{nearest(asked, names)} It knows: {' '.join(names)}"
+            )
         begin += [names[asked], tokenizer.translate_token_id if translate else tokenizer.transcribe_token_id]
     elif translate or language not in (None, "en"):
         raise ModelError("task.language and task.translate: this Whisper writes English alone. Leave them out.")
@@ -74,7 +76,9 @@ def _whisper(folder: Path):
         path = folder / "added_tokens.json"
         added = {t: int(i) for t, i in files.read_config(path).items()} if path.is_file() else {}
     else:
-        raise ModelError(f"{folder} must have tokenizer.json, or vocab.json and merges.txt; save the tokenizer beside the model.")
+        raise ModelError(
+            f"{folder} must have tokenizer.json, or vocab.json and merges.txt; save the tokenizer beside the model."
+        )
     special = {t: i for t, i in {**vocabulary, **added}.items() if re.fullmatch(r"<\|.*\|>", t)}
     if missing := [t for t in _NEEDED if t not in special]:
         raise ModelError(f"the tokenizer in {folder} is none of Whisper; it lacks {', '.join(missing)}")
@@ -108,7 +112,9 @@ def _moonshine(folder: Path):
     for place, (text, number) in enumerate(sorted(ids.items(), key=lambda pair: pair[1])):
         if place != number:
             raise ModelError(f"{folder}/tokenizer.json: ids must count from 0 without a gap; {text!r} has {number}.")
-        kind = kinds.BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else kinds.CONTROL if text in special else kinds.NORMAL
+        kind = (
+            kinds.BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", text) else kinds.CONTROL if text in special else kinds.NORMAL
+        )
         kind = kinds.UNKNOWN if text == "<unk>" else kind
         # Sentencepiece merges what scores best first.
         proto.pieces.add(piece=text, score=-float(rank.get(text, len(rank))), type=kind)

@@ -36,7 +36,9 @@ def encoder(model):
     import keras
 
     given = {n: x for n, x in model.input.items() if n != "tokens"}
-    return keras.Model(given if len(given) > 1 else given["samples"], model.get_layer(ENCODER_END).output, name=model.name)
+    return keras.Model(
+        given if len(given) > 1 else given["samples"], model.get_layer(ENCODER_END).output, name=model.name
+    )
 
 
 def load(backbone: Backbone, folder: Path, kind: str, sizes_of, prefix: str, outside: dict, inside: dict):
@@ -185,5 +187,7 @@ def _hub_name(kind: str, layers: list[str]) -> str:
     pattern, parts = next((k, v) for k, v in known.items() if isinstance(v, dict))
     numbered = re.fullmatch(pattern, layers[0])
     if not numbered or any(part not in parts for part in layers[1:]):
-        raise ModelError(f"keras-hub's {kind} has a weight {'/'.join(layers)}, which is not known here (keras-hub 0.32).")
+        raise ModelError(
+            f"keras-hub's {kind} has a weight {'/'.join(layers)}, which is not known here (keras-hub 0.32)."
+        )
     return f"{numbered[1]}.layers.{numbered[2]}." + ".".join(parts[part] for part in layers[1:])

@@ -19,7 +19,11 @@ from tlkeras.backbones import Backbone, Sound, Source
 from tlkeras.errors import ModelError, listed
 
 RATE, STEP = 16000, 320
-KINDS = {"wav2vec2": "wav2vec2", "hubert": "hubert", "wavlm": "wavlm"}  # model_type: beginning of the names of its weights
+KINDS = {
+    "wav2vec2": "wav2vec2",
+    "hubert": "hubert",
+    "wavlm": "wavlm",
+}  # model_type: beginning of the names of its weights
 # Heads, and what pretraining leaves behind.
 DROPPED = (
     "lm_head.",
@@ -100,7 +104,13 @@ KNOWN |= {
 
 def entries() -> tuple[Backbone, ...]:
     return tuple(
-        entry(name, sizes, Source(where, "CC-BY-SA-3.0" if name.startswith("wavlm") else "Apache-2.0"), parameters, f"Learnt from {about}")
+        entry(
+            name,
+            sizes,
+            Source(where, "CC-BY-SA-3.0" if name.startswith("wavlm") else "Apache-2.0"),
+            parameters,
+            f"Learnt from {about}",
+        )
         for name, (sizes, where, parameters, about) in KNOWN.items()
     )
 

@@ -160,7 +160,9 @@ class Reader:
                 )
             elif self.tokenizer:
                 if self.places and (needed := len(target) + len(self.begin) - 1) > self.places:
-                    bad.append(f"{samples[n]}: its transcript is {needed} tokens, and the decoder has {self.places} places")
+                    bad.append(
+                        f"{samples[n]}: its transcript is {needed} tokens, and the decoder has {self.places} places"
+                    )
             elif (needed := spoken(target)) > (there := int(self.frames(int(mine[0])))):
                 bad.append(f"{samples[n]}: {there} frames of sound, and its transcript needs {needed}")
         if bad:

@@ -28,7 +28,8 @@ class Options(sampling.Sampling):
         "keep", description="Of transcripts; an apostrophe inside a word stays."
     )
     language: str | None = Field(
-        None, description="Spoken, as Whisper calls it: en, de, fr, ... None: English, the only one that some networks know."
+        None,
+        description="Spoken, as Whisper calls it: en, de, fr, ... None: English, the only one that some networks know.",
     )
     translate: bool = Field(False, description="Whisper: write English whatever is spoken.")
     max_tokens: Annotated[int, Field(ge=1)] = Field(128, description="Most tokens that are written of one window.")

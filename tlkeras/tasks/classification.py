@@ -35,6 +35,10 @@ class Options(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.2, description="Part of the features left out before the head while training."
     )
+    start: Literal["random", "zeros"] = Field(
+        "random",
+        description="The head before training. zeros: where there are more features than samples, what was drawn at random is never unlearnt.",
+    )
 
     @model_validator(mode="after")
     def _single(self):
@@ -103,7 +107,8 @@ def head(features, answer, options: Options):
 
     # The head computes in float32 under mixed precision: logits of 16 bits lose what the loss needs.
     x = layers.Dropout(options.dropout, name="head_dropout")(features)
-    return layers.Dense(len(answer["classes"]), dtype="float32", name="head_logits")(x)
+    drawn = "zeros" if options.start == "zeros" else "glorot_uniform"
+    return layers.Dense(len(answer["classes"]), kernel_initializer=drawn, dtype="float32", name="head_logits")(x)
 
 
 def loss(options: Options):

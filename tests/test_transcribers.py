@@ -317,6 +317,26 @@ train: {{phases: [{{name: head, train: [head], epochs: 1, learning_rate: 1e-2}}]
     assert tlkeras.predict(run.folder, [table.parent / "0.wav"], quiet=True)[0]["label"] in TONES
 
 
+def test_networks_of_samples_classify_too(table, tmp_path):
+    """wav2vec 2.0: the mean over heard frames, from a run to builtin operators of TFLite."""
+    from test_sound_networks import directory as wav2vec
+
+    (tmp_path / "net").mkdir()
+    wav2vec("base", tmp_path / "net")
+    names = [line.split(",") for line in table.read_text().splitlines()[1:25]]
+    lines = [f"{name},{text.split()[0]}" for name, text in names]
+    (table.parent / "few.csv").write_text("\n".join(["audio,label", *lines]))
+    (tmp_path / "c.yaml").write_text(f"""
+task: audio-classification
+data: {{path: {table.parent}/few.csv, label: label, val: 0, test: 0.3}}
+backbone: {{name: {tmp_path}/net}}
+train: {{phases: [{{name: head, train: [head], epochs: 1}}]}}
+""")
+    run = tlkeras.train(tmp_path / "c.yaml", tmp_path / "run", quiet=True)
+    (row,) = artefacts.export(run.folder, ["tflite"], quiet=True)
+    assert row["max_difference"] < 1e-4
+
+
 @pytest.mark.parametrize(
     ("task", "backbone", "said"),
     [

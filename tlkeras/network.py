@@ -134,10 +134,9 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
             return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
         if tasks.kind(config.task_name) == "audio":
             sound = hearing.contract(config, record, contract(config, offline) if record.kind == "image" else None)
-            asked = hearing.writes(config, record)
-            tokenizer = hearing.tokenizer(_preset(record, wanted), offline) if asked else None
+            words = hearing.tokenizer(_preset(record, wanted), offline) if hearing.writes(config, record) else None
             base = weights.load(record, wanted, sound.pixels.size if sound.pixels else None, offline=offline)
-            return _assemble(config, answer, record, base, sound, wanted, tokenizer)
+            return _assemble(config, answer, record, base, sound, wanted, words)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
         network = _assemble(config, answer, record, base, pixels, wanted)

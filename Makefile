@@ -25,7 +25,7 @@ types: .venv/test
 	$(BIN)/mypy
 
 bench: .venv/bench
-	for file in start scale input_pipeline feature_extraction fine_tune text detect; do $(BIN)/python benchmarks/$$file.py || exit 1; done
+	for file in start scale input_pipeline feature_extraction fine_tune text audio detect; do $(BIN)/python benchmarks/$$file.py || exit 1; done
 
 .venv/quickstart: .venv/bin/python pyproject.toml
 	$(INSTALL) -e '.[quickstart]'

@@ -39,6 +39,18 @@ NETWORKS = {
         },
     ),
     "hubert": ("Hubert", {**_SMALL, "num_conv_pos_embeddings": 16}),
+    "wavlm": ("WavLM", {**_SMALL, "num_conv_pos_embeddings": 16, "num_buckets": 32, "max_bucket_distance": 40}),
+    "wavlm layered": (
+        "WavLM",
+        {
+            **_SMALL,
+            "num_conv_pos_embeddings": 16,
+            "feat_extract_norm": "layer",
+            "do_stable_layer_norm": True,
+            "num_buckets": 16,
+            "max_bucket_distance": 20,
+        },
+    ),
 }
 
 

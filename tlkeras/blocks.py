@@ -88,6 +88,21 @@ def split(inputs, tensors: dict, boundaries) -> dict[str, tuple]:
     return blocks
 
 
+def until(last: str, tensors: dict, boundaries):
+    """The tensors and boundaries of a graph that ends with the block `last`, as `flatten` and `split` have them.
+
+    Raises:
+        ModelError: when there is no such block.
+    """
+    names = [block for block, _ in boundaries]
+    if last not in names:
+        raise ModelError(
+            f"backbone.until: there is no block {last}.{nearest(last, names)} There are: {' '.join(names)}."
+        )
+    kept = tuple(boundaries)[: names.index(last) + 1]
+    return {**tensors, "": tensors[kept[-1][1]]}, kept
+
+
 def levels(tensors: dict, boundaries, size: tuple[int, int]) -> dict:
     """The last feature map of each size, at the ends of blocks: {stride: (B, height / stride, width / stride, c)}.
 

@@ -256,6 +256,8 @@ class Fitting:
 def _length(takes, table) -> int | None:
     """What the open dimensions of a network come to: tokens of a text, frames of a sound; None where it has none."""
     if isinstance(table, sounds.Table):
+        if takes.fixed and table.begin:
+            return int(table.targets.lengths.max()) + len(table.begin)
         return None if takes.fixed else int(table.counts.max()) // takes.step
     return getattr(takes, "length", None)
 

@@ -18,7 +18,6 @@ from tlkeras.backbones import (
     keras_hub_places,
     keras_hub_tokens,
     torch_builds,
-    wav2vec2,
 )
 from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
@@ -79,10 +78,9 @@ def entry(config, offline: bool = False) -> Backbone:
         record = weights.suited(name, config.backbone.weights)
     elif (Path(name) / "backbone.json").is_file():
         record = _of_run(Path(name))
-    elif Path(name).is_dir() and (heard := wav2vec2.from_directory(Path(name))):
-        record = heard
     elif Path(name).is_dir() or "://" in name:
-        record = keras_hub.from_directory(name, offline)
+        folder = keras_hub.directory(name, offline)
+        record = hearing.found(folder) or keras_hub.from_directory(name, offline)
     else:
         record = backbones.get(name)
     if record.kind not in (kinds := tasks.backbones(config.task_name)):
@@ -137,8 +135,9 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
             return _assemble(config, answer, record, base, _limited(config, tokens), wanted, tokenizer)
         if tasks.kind(config.task_name) == "audio":
             sound = hearing.contract(config, record, contract(config, offline) if record.kind == "image" else None)
+            words = hearing.tokenizer(_preset(record, wanted), offline) if hearing.writes(config, record) else None
             base = weights.load(record, wanted, sound.pixels.size if sound.pixels else None, offline=offline)
-            return _assemble(config, answer, record, base, sound, wanted)
+            return _assemble(config, answer, record, base, sound, wanted, words)
         pixels = contract(config, offline)
         base = weights.load(record, wanted, pixels.size, offline=offline)
         network = _assemble(config, answer, record, base, pixels, wanted)
@@ -210,7 +209,7 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
 
     record = _recorded(backbone)
     takes = _contract(backbone)
-    tokenizer = keras_hub_tokens.of_run(folder) if record.kind == "text" else None
+    tokenizer = keras_hub_tokens.of_run(folder) if record.kind == "text" or hearing.writes(config, record) else None
     with dtype_policy(precision):
         if backbone["hub"] is None:
             base = record.build(getattr(getattr(takes, "pixels", None) or takes, "size", None), None)
@@ -240,13 +239,15 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         encode = functools.partial(getattr(task, "encode", texts.encode), **chosen)
         reader = texts.Reader(contract, tokenizer, encode, getattr(task, "together", None))
     elif isinstance(contract, Sound):
-        body, reader = base, hearing.reader(contract, record, task)
-        inputs, tensors = hearing.tensors(base, contract, record)
+        body, reader = hearing.body(base, record, task), hearing.reader(contract, record, task, tokenizer, options)
+        inputs, tensors = hearing.tensors(body, contract, record)
     else:
         body, reader = base, None
         inputs = keras.Input((*contract.size, 3), name="pixels", dtype="float32")
         tensors = blocks.flatten(base, inputs, images.normalise(inputs, contract), record.opened)
     boundaries = record.blocks(body) if callable(record.blocks) else record.blocks
+    if config.backbone.until:
+        tensors, boundaries = blocks.until(config.backbone.until, tensors, boundaries)
     cut = blocks.split(inputs, tensors, boundaries)
     if hasattr(task, "token_head"):
         inputs |= {name: keras.Input((None,), name=name, dtype="int32") for name in getattr(task, "INPUTS", ())}
@@ -255,6 +256,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         raw = task.maps(blocks.levels(tensors, boundaries, contract.size), contract.size, answer, options)
     elif hasattr(task, "frame_head"):
         assert record.frames is not None  # entries for audio have it
+        hearing.check_frames(config, record, contract)
         raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
         pool = config.backbone.pool or record.pool
@@ -322,7 +324,7 @@ def _recorded(backbone: dict) -> Backbone:
     if backbone["catalogued"]:
         return backbones.get(backbone["name"])
     if backbone.get("sizes"):
-        return wav2vec2.recorded(backbone["name"], backbone["sizes"], backbone["weights"], backbone["licence"])
+        return hearing.rebuilt(backbone)
     known = keras_hub.family(backbone["family"])
     source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
     return Backbone(

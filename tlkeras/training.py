@@ -165,6 +165,7 @@ def _train(
         progress.line(f"sounds    {sounds.lengths(train_table, net.input)}")
     if net.kind == "text":
         progress.line(f"tokens    {texts.lengths(train_table, net.input)}")
+    if getattr(net.reader, "tokenizer", None) is not None:
         keras_hub_tokens.save(net.reader.tokenizer, run.tokenizer)
 
     # ------------------------------------------------------------------ plan

@@ -244,9 +244,28 @@ class Written:
         held, rows = held_out(trained, WRITTEN)
         # What is drawn at random is not the same twice: the likeliest words are.
         options = trained.options.model_copy(update={"sampler": "greedy"})
+        likeliest = replace(trained, options=options)
+        if trained.network.kind == "audio":
+            self._hear(likeliest, [held.inputs[i] for i in rows])
+            return
         self.samples = [held.inputs[i][:1] for i in rows]
-        write = trained.task.writer(replace(trained, options=options))
+        write = trained.task.writer(likeliest)
         self.texts = [t.decode("utf8", "replace") for t in write([s[0] for s in self.samples]).numpy()]
+
+    def _hear(self, trained: Trained, files: list) -> None:
+        """Writes the held-out files that fit into the network as 16-bit WAV, which is what an artefact takes, and writes
+        down what is said in them."""
+        self.folder = tempfile.TemporaryDirectory(prefix="tlkeras-")
+        self.samples = []
+        for n, path in enumerate(files):
+            told = waveforms.about(path)
+            if told.count / told.rate <= trained.network.input.seconds:
+                self.samples.append(str(Path(self.folder.name) / f"{n}.wav"))
+                waveforms.write_wav(self.samples[-1], waveforms.read(path, told.rate, told=told), told.rate)
+        if not self.samples:
+            seconds = trained.network.input.seconds
+            raise GateError(f"no held-out sound is as short as the {seconds:g} s that an artefact takes at a time")
+        self.texts = [a["text"] for a in trained.task.respond(trained, self.samples)]
 
     def calibration(self):
         return None
@@ -257,7 +276,13 @@ class Written:
         Raises:
             GateError: when it crashes or writes something else.
         """
-        out = run(form, folder, {"texts": [list(s) for s in self.samples]})
+        sounds_ = self.trained.network.kind == "audio"
+        given = (
+            {"paths": [os.fsencode(s).hex() for s in self.samples]}
+            if sounds_
+            else {"texts": [list(s) for s in self.samples]}
+        )
+        out = run(form, folder, given)
         same = float(np.mean([a == b for a, b in zip(out["out_greedy"], self.texts, strict=True)]))
         row = {
             "format": form,

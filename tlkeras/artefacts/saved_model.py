@@ -150,11 +150,11 @@ def load(folder: Path):
 
     contract = json.loads((folder / "contract.json").read_text("utf8"))
     columns = contract["input"].get("columns")
-    if contract["input"]["kind"] == "text":
+    if contract["input"]["kind"] == "text" or contract["task"] == "speech-to-text":
         try:
             import tensorflow_text  # noqa: F401  registers the operators of tokenizers
         except ImportError as e:
-            raise MachineError("A SavedModel that takes text needs: pip install tensorflow-text") from e
+            raise MachineError("A SavedModel that takes or writes text needs: pip install tensorflow-text") from e
     loaded = tf.saved_model.load(str(folder / VERSION))
     serve = loaded.signatures["serving_default"]
     of_tokens = loaded.signatures.get("tokens") or loaded.signatures.get("pcm")

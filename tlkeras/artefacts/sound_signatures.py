@@ -1,5 +1,7 @@
 """What a SavedModel takes of sound: WAV files, decoded, resampled and cut into windows in the graph, and samples."""
 
+from dataclasses import replace
+
 from tlkeras.data import sound_graph
 
 
@@ -17,21 +19,20 @@ def signatures(trained) -> dict:
         x = sound_graph.decode(contents, takes.rate)
         return x if takes.trim is None else sound_graph.trimmed(x, takes.rate, takes.trim)
 
+    def rows_of(files):
+        """Samples (n, m) and how many of each row are sound, of files that fit into the network."""
+        rows = tf.map_fn(heard, files, fn_output_signature=tf.RaggedTensorSpec([None], tf.float32, 0))
+        count = tf.cast(rows.row_lengths(), tf.int32)
+        said = f"a sound must be at most {takes.seconds:g} s long; cut it into utterances"
+        with tf.control_dependencies([tf.debugging.assert_less_equal(tf.reduce_max(count), takes.length, said)]):
+            return rows.to_tensor(shape=[None, takes.length if takes.fixed else None]), tf.identity(count)
+
+    if hasattr(task, "writer"):
+        return _written(trained, rows_of)
     if hasattr(task, "frame_head"):
 
         def of_files(files):
-            rows = tf.map_fn(heard, files, fn_output_signature=tf.RaggedTensorSpec([None], tf.float32, 0))
-            count = tf.cast(rows.row_lengths(), tf.int32)
-            with tf.control_dependencies(
-                [
-                    tf.debugging.assert_less_equal(
-                        tf.reduce_max(count),
-                        takes.length,
-                        f"a sound must be at most {takes.seconds:g} s long; cut it into utterances",
-                    )
-                ]
-            ):
-                found = task.serving(outputs(rows.to_tensor(), count), answer)
+            found = task.serving(outputs(*rows_of(files)), answer)
             return {name: x for name, x in found.items() if name != task.OUTPUT}
     else:
 
@@ -68,5 +69,31 @@ def signatures(trained) -> dict:
         @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="count"), samples], autograph=False)
         def from_samples(count, samples):
             return task.serving(outputs(samples, count), answer)
+
+    return {"serving_default": from_files, "pcm": from_samples}
+
+
+def _written(trained, rows_of) -> dict:
+    """Of a network that writes: `text` as the run's options say, and `greedy`, by which it can be held against another."""
+    import tensorflow as tf
+
+    greedy = replace(trained, options=trained.options.model_copy(update={"sampler": "greedy"}))
+    write, surest = (trained.task.writer(t) for t in (trained, greedy))
+    drawn, takes = trained.options.sampler != "greedy", trained.network.input
+
+    def both(samples, count):
+        found = surest(samples, count)
+        return {"text": write(samples, count) if drawn else tf.identity(found), "greedy": found}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="audio_bytes")], autograph=False)
+    def from_files(audio_bytes):
+        return both(*rows_of(audio_bytes))
+
+    wide = takes.length if takes.fixed else None
+    given = [tf.TensorSpec([None], tf.int32, name="count"), tf.TensorSpec([None, wide], tf.float32, name="samples")]
+
+    @tf.function(input_signature=given, autograph=False)
+    def from_samples(count, samples):
+        return both(samples, count)
 
     return {"serving_default": from_files, "pcm": from_samples}

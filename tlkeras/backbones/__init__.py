@@ -125,6 +125,7 @@ class Backbone:
             no padding), 'none'.
         kind: of input: 'image', 'text' or 'audio'.
         sound: the input contract of an audio backbone.
+        writes: of audio: the network takes `tokens` too and gives their states (B, t, c); see transcribers.
         frames: of audio: function from the number of samples to that of the frames that hold sound (Python numbers
             or tensors). `sizes` build a network again that is no entry of the catalogue.
         opened: {composite layer: function (layer, apply, x) -> y that runs the layers inside it by apply(inner, x)}, so that
@@ -145,6 +146,7 @@ class Backbone:
     sound: Sound | None = None
     frames: Callable[[Any], Any] | None = None
     sizes: dict[str, Any] = field(default_factory=dict)
+    writes: bool = False
     description: str = ""
 
 
@@ -157,21 +159,15 @@ def catalogue() -> dict[str, Backbone]:
         efficientnet_lite,
         keras_applications,
         keras_hub,
+        moonshine,
         torch_builds,
         wav2vec2,
+        whisper,
         yolox,
     )
 
-    sources = (
-        efficientnet_lite,
-        efficientdet,
-        yolox,
-        keras_applications,
-        torch_builds,
-        keras_hub,
-        wav2vec2,
-        deepspeech,
-    )
+    images = (efficientnet_lite, efficientdet, yolox, keras_applications, torch_builds)
+    sources = (*images, keras_hub, wav2vec2, whisper, moonshine, deepspeech)
     return {b.name: b for module in sources for b in module.entries()}
 
 

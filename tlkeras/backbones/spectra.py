@@ -91,6 +91,19 @@ def mfcc(samples, rate: int, window: int, hop: int, mels: int, low: float, high:
     return ops.matmul(found, ops.convert_to_tensor(cosines(mels, coefficients)))
 
 
+def whisper(samples, mels: int):
+    """Whisper's spectrogram (Radford et al. 2022, arXiv:2212.04356) of samples (B, n) at 16 kHz: (B, n // 160, mels), log10
+    of the power of bands to 8 kHz, from the loudest of the row down to eight below, then (x + 4) / 4."""
+    from keras import ops
+
+    # Mirrored at the ends, other than the spectrograms above.
+    padded = ops.pad(samples, [[0, 0], [200, 200]], mode="reflect")
+    found = power(padded, 400, 160, hann(400))[:, :-1]
+    found = ops.matmul(found, ops.convert_to_tensor(mel_filters(16000, 400, mels, 0.0, 8000.0)))
+    found = ops.log(ops.maximum(found, LEAST)) / math.log(10)
+    return (ops.maximum(found, ops.max(found, axis=(1, 2), keepdims=True) - 8) + 4) / 4
+
+
 def layers():
     """{name: Keras layer class} of the spectrograms, for functional models."""
     import keras

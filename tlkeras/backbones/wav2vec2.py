@@ -1,4 +1,5 @@
-"""wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477), and HuBERT (Hsu et al. 2021, arXiv:2106.07447), whose network is the same.
+"""wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477), HuBERT (Hsu et al. 2021, arXiv:2106.07447), whose network is the same,
+and WavLM (Chen et al. 2021, arXiv:2110.13900), whose attention knows by a gate how far frames are apart.
 
 Samples at 16 kHz, each sound to zero mean and unit variance, through seven convolutions (a frame every 20 ms) and a
 transformer whose positions come from a grouped convolution. The layout of weights is that of Hugging Face transformers.
@@ -18,7 +19,11 @@ from tlkeras.backbones import Backbone, Sound, Source
 from tlkeras.errors import ModelError, listed
 
 RATE, STEP = 16000, 320
-KINDS = {"wav2vec2": "wav2vec2", "hubert": "hubert"}  # model_type: beginning of the names of its weights
+KINDS = {
+    "wav2vec2": "wav2vec2",
+    "hubert": "hubert",
+    "wavlm": "wavlm",
+}  # model_type: beginning of the names of its weights
 # Heads, and what pretraining leaves behind.
 DROPPED = (
     "lm_head.",
@@ -51,6 +56,8 @@ class Sizes:
     groups: int = 16
     epsilon: float = 1e-5
     normed: bool = True  # layer normalisation before the projection
+    buckets: int = 0  # of distances between frames that attention knows, WavLM's; 0: none
+    distance: int = 800  # frames from which on all are the same to it
 
 
 LARGE = {"hidden": 1024, "depth": 24, "heads": 16, "inner": 4096}
@@ -79,9 +86,31 @@ KNOWN = {
 }
 
 
+KNOWN |= {
+    "wavlm_base_plus": (
+        Sizes(buckets=320),
+        "hf://microsoft/wavlm-base-plus",
+        94_381_040,
+        "94,000 hours of English, noisy and overlapping too, without transcripts.",
+    ),
+    "wavlm_large": (
+        Sizes(**{**ROBUST, "bias": False}, buckets=320),
+        "hf://microsoft/wavlm-large",
+        315_451_968,
+        "94,000 hours of English, noisy and overlapping too, without transcripts.",
+    ),
+}
+
+
 def entries() -> tuple[Backbone, ...]:
     return tuple(
-        entry(name, sizes, Source(where, "Apache-2.0"), parameters, f"Learnt from {about}")
+        entry(
+            name,
+            sizes,
+            Source(where, "CC-BY-SA-3.0" if name.startswith("wavlm") else "Apache-2.0"),
+            parameters,
+            f"Learnt from {about}",
+        )
         for name, (sizes, where, parameters, about) in KNOWN.items()
     )
 
@@ -170,6 +199,8 @@ def sizes_of(config: dict, folder) -> Sizes:
             groups=int(config.get("num_conv_pos_embedding_groups", usual.groups)),
             epsilon=float(config.get("layer_norm_eps", usual.epsilon)),
             normed=bool(config.get("feat_proj_layer_norm", True)),
+            buckets=int(config.get("num_buckets", 320)) if config.get("model_type") == "wavlm" else 0,
+            distance=int(config.get("max_bucket_distance", usual.distance)),
         )
     except (TypeError, ValueError) as e:
         raise ModelError(f"{folder}/config.json: a size that is no number: {e}") from e
@@ -217,8 +248,12 @@ def build(sizes: Sizes, size=None, weights=None):
     x = layers.Add(name="positions_add")([x, own.Positions(sizes.reach, sizes.groups, name="positions")(x)])
     if not sizes.stable:
         x = layers.LayerNormalization(epsilon=sizes.epsilon, name="positions_norm")(x)
+    given = (heard,)
+    if sizes.buckets:
+        given = (heard, own.Relative(sizes.heads, sizes.buckets, sizes.distance, name="apart")(x))
     for n in range(1, sizes.depth + 1):
-        x = own.Encoder(sizes.heads, sizes.inner, sizes.epsilon, sizes.stable, name=f"encoder{n}_out")(x, heard)
+        settings = (sizes.heads, sizes.inner, sizes.epsilon, sizes.stable, bool(sizes.buckets))
+        x = own.Encoder(*settings, name=f"encoder{n}_out")(x, *given)
     if sizes.stable:
         x = layers.LayerNormalization(epsilon=sizes.epsilon, name="top_norm")(x)
     return keras.Model({"samples": samples, "count": count}, x, name="wav2vec2")
@@ -269,18 +304,22 @@ def names(model) -> dict[str, tuple[str, tuple[int, ...] | None]]:
     outside = {
         "projection_norm": "feature_projection.layer_norm", "projection": "feature_projection.projection",
         "positions": "encoder.pos_conv_embed.conv", "positions_norm": "encoder.layer_norm", "top_norm": "encoder.layer_norm",
+        "apart": "encoder.layers.0.attention.rel_attn_embed",
     }  # fmt: skip
     inside = {
         "query": "attention.q_proj", "key": "attention.k_proj", "value": "attention.v_proj", "attention_output": "attention.out_proj",
         "attention_norm": "layer_norm", "intermediate": "feed_forward.intermediate_dense", "output": "feed_forward.output_dense", "norm": "final_layer_norm",
+        "gate": "attention.gru_rel_pos_linear",
     }  # fmt: skip
-    fields = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+    fields = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "embeddings": "weight"}
     found = {}
     for variable in model.weights:
         layer, *middle, field = variable.path.split("/")
         if layer.startswith("conv"):
             n, norm = layer.removeprefix("conv").removesuffix("_norm"), layer.endswith("_norm")
             name = f"feature_extractor.conv_layers.{n}.{'layer_norm' if norm else 'conv'}"
+        elif field == "constant":
+            name, field = f"encoder.layers.{int(layer[7:].removesuffix('_out')) - 1}.attention", "gru_rel_pos_const"
         elif layer.startswith("encoder"):
             name = f"encoder.layers.{int(layer.removeprefix('encoder').removesuffix('_out')) - 1}.{inside[middle[-1]]}"
         else:

@@ -1,5 +1,7 @@
 """The layers of wav2vec 2.0 that Keras does not have. Importing this module imports Keras and registers them."""
 
+import math
+
 import keras
 from keras import layers, ops
 
@@ -117,14 +119,46 @@ class Positions(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tlkeras")
-class Encoder(layers.Layer):
-    """A transformer layer over the frames that hold sound."""
+class Relative(layers.Layer):
+    """WavLM's bias of scores by how far two frames are apart: (1, heads, f, f) for x (B, f, c). Half of the buckets are for
+    what comes later; near distances have one each, farther ones share them by their logarithm up to `distance`."""
 
-    def __init__(self, heads, inner, epsilon, stable, **kwargs):
+    def __init__(self, heads, buckets, distance, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.buckets, self.distance = heads, buckets, distance
+
+    def build(self, shape):
+        self.embeddings = self.add_weight(shape=(self.buckets, self.heads), initializer="uniform", name="embeddings")
+
+    def call(self, x):
+        places = ops.arange(ops.shape(x)[1], dtype="int32")
+        apart = ops.expand_dims(places, 0) - ops.expand_dims(places, 1)
+        half = self.buckets // 2
+        exact, far = half // 2, ops.cast(ops.maximum(ops.absolute(apart), 1), "float32")
+        shared = ops.log(far / exact) / math.log(self.distance / exact) * (half - exact)
+        shared = ops.minimum(exact + ops.cast(shared, "int32"), half - 1)
+        bucket = ops.where(ops.absolute(apart) < exact, ops.absolute(apart), shared)
+        bucket = bucket + half * ops.cast(apart > 0, "int32")
+        return ops.expand_dims(ops.transpose(ops.take(self.embeddings, bucket, axis=0), (2, 0, 1)), 0)
+
+    def compute_output_shape(self, shape):
+        return (1, self.heads, shape[1], shape[1])
+
+    def get_config(self):
+        return {**super().get_config(), **{k: getattr(self, k) for k in ("heads", "buckets", "distance")}}
+
+
+@keras.saving.register_keras_serializable("tlkeras")
+class Encoder(layers.Layer):
+    """A transformer layer over the frames that hold sound. `gated`: its scores have WavLM's bias by distance, that every
+    frame turns up or down by a gate."""
+
+    def __init__(self, heads, inner, epsilon, stable, gated=False, **kwargs):
         super().__init__(**kwargs)
         self.heads, self.inner, self.epsilon, self.stable = heads, inner, epsilon, stable
+        self.gated = gated
 
-    def build(self, x_shape, heard_shape):
+    def build(self, x_shape, heard_shape, apart_shape=None):
         shape, hidden = x_shape, x_shape[-1]
         policy = self.dtype_policy
         for name in ("query", "key", "value", "attention_output"):
@@ -145,17 +179,28 @@ class Encoder(layers.Layer):
         ):
             layer.build(shape)
         self.out.build((*shape[:-1], self.inner))
+        if self.gated:
+            self.gate = layers.Dense(8, name="gate", dtype=policy)
+            self.gate.build((None, None, None, hidden // self.heads))
+            self.constant = self.add_weight(shape=(1, self.heads, 1, 1), initializer="ones", name="constant")
 
-    def call(self, x, heard, training=None):
+    def call(self, x, heard, apart=None, training=None):
         y = self.attention_norm(x) if self.stable else x
-        x = x + self.leave(self.attend(y, heard), training=training)
+        x = x + self.leave(self.attend(y, heard, apart), training=training)
         x = x if self.stable else self.attention_norm(x)
         y = self.norm(x) if self.stable else x
         y = self.out(ops.gelu(self.intermediate(y), approximate=False))
         x = x + self.leave(y, training=training)
         return x if self.stable else self.norm(x)
 
-    def attend(self, x, heard):
+    def opened(self, x):
+        """How far each frame of x (B, heads, f, width) opens its gate: (B, heads, f, 1)."""
+        rows, length = ops.shape(x)[0], ops.shape(x)[2]
+        both = ops.sum(ops.reshape(self.gate(x), (rows, self.heads, length, 2, 4)), -1)
+        first, second = ops.split(ops.sigmoid(both), 2, -1)
+        return first * (second * self.constant - 1) + 2
+
+    def attend(self, x, heard, apart=None):
         width = x.shape[-1] // self.heads
         rows, length = ops.shape(x)[0], ops.shape(x)[1]
 
@@ -164,14 +209,16 @@ class Encoder(layers.Layer):
 
         query, key, value = split(self.query(x) * width**-0.5), split(self.key(x)), split(self.value(x))
         scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), "float32")
+        if apart is not None:
+            scores = scores + ops.cast(self.opened(split(x)) * apart, "float32")
         unheard = ops.transpose(1.0 - ops.cast(heard, "float32"), (0, 2, 1))  # (B, 1, f)
         weights = ops.softmax(scores - 1e9 * ops.expand_dims(unheard, 1), -1)
         found = ops.matmul(ops.cast(weights, value.dtype), value)
         return self.attention_output(ops.reshape(ops.transpose(found, (0, 2, 1, 3)), (rows, length, x.shape[-1])))
 
-    def compute_output_shape(self, x_shape, heard_shape):
+    def compute_output_shape(self, x_shape, heard_shape, apart_shape=None):
         return x_shape
 
     def get_config(self):
-        own = {k: getattr(self, k) for k in ("heads", "inner", "epsilon", "stable")}
+        own = {k: getattr(self, k) for k in ("heads", "inner", "epsilon", "stable", "gated")}
         return {**super().get_config(), **own}

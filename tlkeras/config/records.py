@@ -138,6 +138,10 @@ class Backbone(Section):
         None,
         description="How features become one vector: their mean, the first token's, the last token's; of spectrograms the mean over time, band by band. None: the backbone's own way.",
     )
+    until: str | None = Field(
+        None,
+        description="The last block that is used: the head sits on its output. Blocks behind it know more of what the backbone was trained for and less of all else. None: all.",
+    )
     resize: Literal["squash", "crop"] = Field(
         "squash",
         description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off.",

@@ -4,6 +4,7 @@ A row is a whole sound, or a window of one that is too long. It is read from its
 takes no more memory than its windows. The same names as pictures.py and texts.py.
 """
 
+import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from tlkeras.backbones import Sound
 from tlkeras.config import Augmentation
-from tlkeras.data import waveforms
+from tlkeras.data import dictation, waveforms
 from tlkeras.data.pipeline import batches, in_turn, mapped, steady
 from tlkeras.data.ragged import Ragged
 from tlkeras.device import cores
@@ -29,7 +30,8 @@ class Table:
     """What a pipeline reads: row i are `counts[i]` samples of paths[i] from `starts[i]` on, at the rate of the contract.
     `targets` are float32 (n, k), or Ragged numbers of symbols; `weights` float32 (n,). `prints` are what the scan saw of
     the bytes (0: not looked at), `hashes` SHA-256 as hex that tell rows apart. Row i came from sample `owners[i]`.
-    `fixed`: rows are padded to the length of the contract; `rate` and `step` are its samples a second and a frame."""
+    `fixed`: rows are padded to the length of the contract; `rate` and `step` are its samples a second and a frame.
+    `begin` are the ids that a decoder is given before the targets, which are then ids with one at the end."""
 
     paths: list[str]
     starts: np.ndarray
@@ -43,6 +45,7 @@ class Table:
     rate: int
     step: int
     together: int = 1
+    begin: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,10 +81,15 @@ class Table:
 @dataclass(frozen=True)
 class Reader:
     """How files become rows, by the input contract. `frames(count)` is how many frames the network makes of so many
-    samples, where the targets are written out along them; None: a sound has one answer, however long it is."""
+    samples, where the targets are written out along them; None: a sound has one answer, however long it is. With a
+    `tokenizer` targets are texts, that a decoder writes after the ids `begin` and ends with `end`, in at most `places`."""
 
     sound: Sound
     frames: Any = None
+    tokenizer: Any = None
+    begin: tuple[int, ...] = ()
+    end: int | None = None
+    places: int | None = None
 
     def table(self, samples: list[str], targets, weights, prints=None, hashes=None) -> Table:
         """The rows of sound files, with targets and weights (n,) for each file.
@@ -97,6 +105,7 @@ class Reader:
             (np.array(x, np.int64) for x in zip(*rows, strict=True)) if rows else (np.zeros(0, np.int64),) * 3
         )
         if not isinstance(targets, np.ndarray):
+            targets = self.ids(targets) if self.tokenizer else targets
             self._check(samples, targets, owners, counts)
             targets = Ragged.of([targets[i] for i in owners])
         else:
@@ -121,7 +130,17 @@ class Reader:
             self.sound.fixed,
             self.sound.rate,
             self.sound.step,
+            begin=self.begin if isinstance(targets, Ragged) else (),
         )
+
+    def ids(self, texts: list[str]) -> list[np.ndarray]:
+        """The ids that are to be written for texts, with that of the end."""
+        import tensorflow as tf
+
+        # In a graph: outside of one keras-hub cuts byte pairs otherwise (0.32).
+        call = tf.function(self.tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+        found = call(tf.constant([t.encode() for t in texts], tf.string)) if texts else None
+        return [np.array([*row, self.end], np.int32) for row in (found.to_list() if texts else ())]
 
     def _windows(self, path: str) -> list[tuple[int, int]]:
         """(start, samples) of each row of a file."""
@@ -139,6 +158,11 @@ class Reader:
                 bad.append(
                     f"{samples[n]}: {(mine.sum()) / self.sound.rate:.0f} s or more, longer than the {self.sound.seconds:g} s of backbone.sound.seconds"
                 )
+            elif self.tokenizer:
+                if self.places and (needed := len(target) + len(self.begin) - 1) > self.places:
+                    bad.append(
+                        f"{samples[n]}: its transcript is {needed} tokens, and the decoder has {self.places} places"
+                    )
             elif (needed := spoken(target)) > (there := int(self.frames(int(mine[0])))):
                 bad.append(f"{samples[n]}: {there} frames of sound, and its transcript needs {needed}")
         if bad:
@@ -224,7 +248,8 @@ def fingerprint(path) -> int:
     return int.from_bytes(digest[:8], "little", signed=True)
 
 
-def _filled(found: list[np.ndarray], wide: int) -> np.ndarray:
+def filled(found: list[np.ndarray], wide: int) -> np.ndarray:
+    """Samples as rows (n, wide), silence behind."""
     x = np.zeros((len(found), wide), np.float32)
     for row, wave in zip(x, found, strict=True):
         row[: len(wave)] = wave[:wide]
@@ -248,7 +273,7 @@ def _reading(table: Table, sound: Sound, seed: int = 0, options: Augmentation | 
 
     def batch(rows):
         wide = int(np.ceil(wide_of[rows].max() * room / sound.step) * sound.step)
-        return _filled(load(rows), sound.length if sound.fixed else wide)
+        return filled(load(rows), sound.length if sound.fixed else wide)
 
     def read(rows, number):
         x = tf.numpy_function(batch, [rows], tf.float32, stateful=False)
@@ -264,8 +289,12 @@ def _reading(table: Table, sound: Sound, seed: int = 0, options: Augmentation | 
                 fn_output_signature=(tf.TensorSpec(shape, tf.float32), tf.TensorSpec([], tf.int32)),
             )
             x.set_shape([None, *shape])
-        return (x if sound.fixed else {"samples": x, "count": count}), *answers(rows)
+        inputs = {"samples": x} if sound.fixed else {"samples": x, "count": count}
+        if table.begin:
+            return inputs | {"tokens": given(rows)}, *answers(rows)
+        return (x if sound.fixed else inputs), *answers(rows)
 
+    given = dictation.preceding(table) if table.begin else None
     return read
 
 
@@ -274,6 +303,8 @@ def answering(table: Table):
     import tensorflow as tf
 
     weights = tf.constant(table.weights, tf.float32)
+    if table.begin:
+        return functools.partial(dictation.following, table.targets.tensor(), len(table.begin) - 1, weights)
     if isinstance(table.targets, Ragged):
         ragged = table.targets.tensor()
         return lambda rows: (tf.gather(ragged, rows).to_tensor(-1), tf.gather(weights, rows))
@@ -323,13 +354,13 @@ def views(table: Table, sound: Sound, numbers: list, batch: int, seed: int, opti
                 x, _, _ = augmented(tf.constant(some, tf.int64), view - 1)
                 yield (x.numpy(),) if sound.fixed else (x["count"].numpy(), x["samples"].numpy())
                 continue
-            x = _filled(load(some), length)
+            x = filled(load(some), length)
             yield (x,) if sound.fixed else (table.counts[some].astype(np.int32), x)
 
 
 def arrays(table: Table, sound: Sound) -> dict[str, np.ndarray]:
     """All rows as the network's inputs by name, padded to the longest."""
-    x = _filled(loader(table, sound)(range(len(table))), int(padded(table, sound).max()))
+    x = filled(loader(table, sound)(range(len(table))), int(padded(table, sound).max()))
     return {"samples": x} if sound.fixed else {"samples": x, "count": table.counts.astype(np.int32)}
 
 

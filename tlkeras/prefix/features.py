@@ -214,8 +214,8 @@ def _impossible(cfg: Config, cut: Cut) -> str | None:
         return "mixup and cutmix mix pixels of several samples"
     if cfg.augment.active and tasks.annotations(cfg.task_name):
         return f"augmentation moves the {tasks.annotations(cfg.task_name)} with the pixels"
-    if any(shape[0] is None for shape, _ in cut.specs) and tasks.kind(cfg.task_name) == "audio":
-        return "sounds are as long as they are"
+    if any(None in shape for shape, _ in cut.specs) and tasks.kind(cfg.task_name) == "audio":
+        return "sounds and transcripts are as long as they are"
     if cfg.augment.active and cfg.prefix.views == "live":
         return "augmentation makes new samples every epoch (prefix.views: 8 would keep 8 views of each sample)"
     return None

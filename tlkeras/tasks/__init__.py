@@ -40,7 +40,8 @@ together(samples)                 how many rows stay side by side in every batch
 gather(rows, table, answer)       -> what `columns` and `decode` take, one a sample, from the outputs of its rows
 judged(raw, y, w)                 instead of outputs: (B, 3), what a language model makes of the targets, in the graph
 respond(trained, samples, ...)    instead of outputs: the answers as plain data, written text by text
-writer(trained)                   with it: a tf.function from texts to texts, for a SavedModel
+writer(trained)                   with it: a tf.function from texts to texts, for a SavedModel; of sounds from (samples, count)
+prompt(tokenizer, options)        of sounds: (ids that the decoder is given first, id of the end)
 """
 
 import importlib
@@ -77,6 +78,7 @@ TASKS = {
     "audio-classification": ("audio", "classification", Wanted((), kind="audio")),
     "audio-regression": ("audio", "regression", Wanted((), kind="audio")),
     "speech-recognition": ("audio", "speech_recognition", Wanted((), kind="audio", whole=True)),
+    "speech-to-text": ("audio", "speech_to_text", Wanted((), kind="audio", whole=True)),
     "causal-lm": ("text", "causal_lm", Wanted(("text",), labelled=False)),
 }
 

@@ -39,6 +39,10 @@ class Options(Section):
         "linear",
         description="prototypes: the means of each class's features, placed without training (arXiv:1703.05175); for a few samples a class. Phases or a recipe, where given, go on from there.",
     )
+    start: Literal["random", "zeros"] = Field(
+        "random",
+        description="The head before training. zeros: where there are more features than samples, what was drawn at random is never unlearnt.",
+    )
 
     @model_validator(mode="after")
     def _single(self):
@@ -113,7 +117,8 @@ def head(features, answer, options: Options):
     x = layers.Dropout(options.dropout, name="head_dropout")(features)
     if options.head == "prototypes":
         x = layers.UnitNormalization(dtype="float32", name="head_unit")(x)
-    return layers.Dense(len(answer["classes"]), dtype="float32", name="head_logits")(x)
+    drawn = "zeros" if options.start == "zeros" else "glorot_uniform"
+    return layers.Dense(len(answer["classes"]), kernel_initializer=drawn, dtype="float32", name="head_logits")(x)
 
 
 def loss(options: Options):

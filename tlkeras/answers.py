@@ -42,7 +42,7 @@ def _of_images(trained: Trained, files, batch, progress) -> list[dict]:
         empty = np.zeros((len(good), 1), np.float32)
         table = pictures.Table(good, empty, empty[:, 0], prints, [found[p].sha256 for p in good])
         rows = (row for output in outputs(trained, table, batch, progress) for row in output)
-        places = hasattr(trained.task, "maps")
+        places = tasks.on_places(trained.task, trained.answer)
         for name, output in zip(good, rows, strict=True):
             sized = ((found[name].height, found[name].width),) if places else ()
             answers[name] = {"file": name, **trained.task.decode(output, trained.answer, *sized)}
@@ -196,6 +196,8 @@ def line(answer: dict) -> str:
 def _said(answer: dict) -> str:
     if "error" in answer:
         return f"error: {answer['error']}"
+    if several := {m: one for m, one in answer.items() if isinstance(one, dict) and m not in ("scores", "shares")}:
+        return "; ".join(f"{m}: {_said(one)}" for m, one in several.items())
     if "label" in answer:
         others = ", ".join(f"{c} {s:.3f}" for c, s in list(answer["scores"].items())[1:3])
         return f"{answer['label']} {answer['score']:.3f}   ({others})"

@@ -24,14 +24,19 @@ def load(path, sets=()):
     cfg, origin = config.read(path, sets, vocabulary())
     from tlkeras.data import spatial
 
-    if wrong := spatial.unsuited(cfg.augment, tasks.annotations(cfg.task_name)):
+    if hasattr(task := tasks.get(cfg.task_name), "mistakes"):
+        found = task.mistakes(tasks.options_of(cfg), tasks.kind(cfg.task_name), cfg)
+        if found:
+            raise ConfigError(*(f"{origin(key)}: {why}" for key, why in found.items()))
+    elif wrong := spatial.unsuited(cfg.augment, tasks.annotations(cfg.task_name)):
         raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
     return cfg, origin
 
 
 def phases(cfg: config.Config, samples: int, blocks: int):
     """The phases of a config: its own, or those of its recipe for this many training samples and blocks below the head."""
-    chosen, new = cfg.train.recipe or tasks.recipe(cfg.task_name), tasks.new(cfg.task_name)
+    places = tasks.annotations(cfg.task_name, tasks.options_of(cfg))
+    chosen, new = cfg.train.recipe or tasks.recipe(cfg.task_name, places), tasks.new(cfg.task_name, places)
     body = blocks + 1 - len(new)
     return cfg.train.phases or recipe.phases(chosen, samples, cfg.train.usual_batch, body, new)
 

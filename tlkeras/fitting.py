@@ -78,6 +78,8 @@ class Fitting:
         cut = self.cuts[index]
         suffix = prefix.rematerialised(cut.suffix, self.net) if self._remat(parts) else cut.suffix
         trained = suffix if features else prefix.whole(cut, suffix, model.name)
+        if hasattr(self.task, "balanced"):
+            trained = self.task.balanced(trained, self.net, self.options)
 
         def stream(first):
             args = self.net.input, batch, seed, first, phase.epochs
@@ -222,7 +224,8 @@ class Fitting:
             for v in (x.moving_mean, x.moving_variance)
         ]
         seeds = [v for v in model.variables if "seed_generator" in v.path]
-        return [*model.trainable_variables, *statistics, *seeds]
+        paces = [v for v in model.non_trainable_variables if v.path.startswith("head_balance/")]
+        return [*model.trainable_variables, *statistics, *seeds, *paces]
 
 
 def _length(takes, table) -> int | None:
@@ -278,6 +281,8 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
                 "seconds": round(time.monotonic() - self.epoch_began, 2),
                 **{k: float(v) for k, v in logs.items()},
             }
+            if hasattr(fitting.task, "told"):
+                row |= fitting.task.told(fitting.net, fitting.options)
             fitting.history.append(row)
             measured = row.get("val_loss", row["loss"])
             least = phase.early_stopping.min_delta if phase.early_stopping else 0.0

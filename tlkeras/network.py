@@ -247,7 +247,16 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         tensors = blocks.flatten(base, inputs, images.normalise(inputs, contract), record.opened)
     boundaries = record.blocks(body) if callable(record.blocks) else record.blocks
     cut = blocks.split(inputs, tensors, boundaries)
-    if hasattr(task, "token_head"):
+    pool = config.backbone.pool or record.pool
+    if hasattr(task, "heads"):
+        raw = task.heads(
+            lambda: _pooled(tensors[""], pool, inputs, contract, record.frames),
+            lambda: blocks.levels(tensors, boundaries, contract.size),
+            contract,
+            answer,
+            options,
+        )
+    elif hasattr(task, "token_head"):
         inputs |= {name: keras.Input((None,), name=name, dtype="int32") for name in getattr(task, "INPUTS", ())}
         raw = task.token_head(tensors[""], inputs, base, answer, options)
     elif hasattr(task, "maps"):
@@ -256,7 +265,6 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         assert record.frames is not None  # entries for audio have it
         raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
-        pool = config.backbone.pool or record.pool
         raw = task.head(_pooled(tensors[""], pool, inputs, contract, record.frames), answer, options)
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}

@@ -79,6 +79,7 @@ def _train(cfg: Config, origin, run: Run, resume: bool, offline: bool, progress:
     )
     rows = held.rows("train")
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
+    options = task.bind(options, answer) if hasattr(task, "bind") else options
     progress.line(f"data      {held.summary()}")
 
     # ------------------------------------------------------------------ network

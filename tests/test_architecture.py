@@ -37,7 +37,7 @@ FLOORS = [
     {"prefix"},
     {"preview", "fitting", "server"},
     {"evaluation", "training"},
-    {"answers", "artefacts", "reports", "completion", "pretrained"},
+    {"answers", "artefacts", "reports", "completion", "pretrained", "sharing"},
     {"command"},
     {"cli", "__main__"},
 ]

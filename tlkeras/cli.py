@@ -206,13 +206,22 @@ def train(config, sets, out, resume, device, offline, quiet):
 @click.option("--split", default="test", show_default=True, type=click.Choice(["test", "val", "train"]))
 @click.option("--data", type=PATH, help="Other labelled data instead of a split.")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples at a time; default: what this machine does best.")
+@click.option("--against", multiple=True, type=PATH, help="A run of one of several tasks alone: did sharing help?")
 @quiet_option
-def evaluate(run, split, data, batch, quiet):
+def evaluate(run, split, data, batch, against, quiet):
     """Metrics on the held-out split, with confidence intervals."""
     from tlkeras import evaluation
 
+    if against and data:
+        raise UsageError("--against compares on a split that both runs held out. Leave --data out.")
     result = evaluation.evaluate(run, split, data, batch, quiet)
-    return Answer(result, evaluation.text(result), f"tlkeras report {run}, or: tlkeras export {run}")
+    text = evaluation.text(result)
+    if against:
+        from tlkeras import sharing
+
+        result = {**result, "sharing": sharing.against(run, against, split, quiet)}
+        text += "\n" + sharing.text(result["sharing"])
+    return Answer(result, text, f"tlkeras report {run}, or: tlkeras export {run}")
 
 
 @verb("predict")

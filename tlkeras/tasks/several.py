@@ -109,7 +109,7 @@ def taught(options: Options, answer: dict) -> Options:
         raise UsageError(
             f"--data names one place, and the labels of {', '.join(apart)} have a path of their own in this run's config. Judge a split of the run instead: --split."
         )
-    known = {m: one.get("classes") for m, (_, one, _) in _members(answer).items()}
+    known = {m: one.get("classes") for m, (_, one, _) in members(answer).items()}
     own = {m: one.model_copy(update={"classes": known[m] or one.classes}) for m, one in _used(options).items()}
     return options.model_copy(update={"tasks": own})
 
@@ -120,14 +120,14 @@ def annotations(options: Options) -> str | None:
 
 
 def on_places(answer: dict) -> bool:
-    return any(hasattr(module, "maps") for module, _, _ in _members(answer).values())
+    return any(hasattr(module, "maps") for module, _, _ in members(answer).values())
 
 
 def _used(options: Options) -> dict:
     return {m: own for m, own in options.tasks.items() if options.only in (None, m)}
 
 
-def _members(answer: dict) -> dict[str, tuple[Any, dict, dict]]:
+def members(answer: dict) -> dict[str, tuple[Any, dict, dict]]:
     """{member: (module, the answer of its task, all that is known of it)}"""
     return {m: (MODULES[one["task"]], one["answer"], one) for m, one in answer["tasks"].items()}
 
@@ -223,7 +223,7 @@ def learnt(rows, train, answer, options: Options):
         DataError: when a task has no label in training, or a class of it none.
     """
     train, fields, weights, answers = set(map(int, train)), {}, [], {}
-    for m, (module, one, about) in _members(answer).items():
+    for m, (module, one, about) in members(answer).items():
         known = [i for i, row in enumerate(rows) if m in row]
         here = [n for n, i in enumerate(known) if i in train]
         if not here:
@@ -282,19 +282,24 @@ def heads(pooled, levels, contract, answer, options: Options):
     """The raw outputs of all members, flattened, side by side; behind them, where the weights of the losses are learnt, a
     column for the weight of each and one for what is added (balance.py). `pooled()` gives features (B, c), `levels()`
     feature maps by stride. Notes the shapes of the raw outputs in the answer."""
+    import keras
     from keras import layers
 
-    members, features, raw = _members(answer), None, []
+    all_, features, raw = members(answer), None, []
     held: set[int] = set()
-    if any(not hasattr(module, "maps") for module, _, _ in members.values()):
+    if any(not hasattr(module, "maps") for module, _, _ in all_.values()):
         features = pooled()
         if options.shared:
             features = layers.Dense(options.shared, activation="gelu", name="head_shared")(features)
     maps = levels() if on_places(answer) else {}
     below = {id(x) for x in [*maps.values(), *([] if features is None else [features])]}
-    for m, (module, one, about) in members.items():
+    for m, (module, one, about) in all_.items():
         own = options.tasks[m]
-        x = module.maps(maps, contract.size, one, own) if hasattr(module, "maps") else module.head(features, one, own)
+        with keras.name_scope(m):  # which the paths of weights begin with
+            if hasattr(module, "maps"):
+                x = module.maps(maps, contract.size, one, own)
+            else:
+                x = module.head(features, one, own)
         _name(x, below, m, held)
         about["raw"] = [int(n) for n in x.shape[1:]]
         if module is semantic_segmentation:
@@ -308,7 +313,7 @@ def heads(pooled, levels, contract, answer, options: Options):
 
 def _halved(answer: dict, options: Options) -> list[float]:
     """Of a Gaussian's likelihood the squared error counts half (Kendall et al., equation 5)."""
-    squares = [module is regression and options.tasks[m].loss != "mae" for m, (module, _, _) in _members(answer).items()]
+    squares = [module is regression and options.tasks[m].loss != "mae" for m, (module, _, _) in members(answer).items()]
     return [0.5 if square else 1.0 for square in squares]
 
 
@@ -347,7 +352,7 @@ def _raw(raw, answer) -> dict:
 def _given(answer: dict) -> dict:
     """The shapes of finished outputs."""
     shapes = {}
-    for m, (module, one, about) in _members(answer).items():
+    for m, (module, one, about) in members(answer).items():
         shapes[m] = (one["most"], 6) if module is object_detection else about["target" if module is semantic_segmentation else "raw"]
     return shapes
 
@@ -400,7 +405,7 @@ def finish(raw, answer):
     from keras import ops
 
     parts = _raw(raw, answer)
-    made = [module.finish(parts[m], one) for m, (module, one, _) in _members(answer).items()]
+    made = [module.finish(parts[m], one) for m, (module, one, _) in members(answer).items()]
     flat = [ops.reshape(x, (-1, int(np.prod(x.shape[1:])))) for x in made]
     return ops.concatenate([ops.cast(x, "float32") for x in flat], 1)
 
@@ -409,7 +414,7 @@ def columns(rows, outputs, answer) -> dict:
     import pyarrow
 
     found, parts = {}, _apart(np.stack(list(outputs)), _given(answer))
-    for m, (module, one, about) in _members(answer).items():
+    for m, (module, one, about) in members(answer).items():
         labelled = [m in row for row in rows]
         given = [row[m] if m in row else _stand_in(module, about) for row in rows]
         given = np.stack(given) if module in (classification, regression) else given
@@ -443,7 +448,7 @@ def score(table: dict, answer) -> dict:
     """The metrics of all members by `member/metric`, and 'tasks': the result of each. 'mean' is the mean of their main
     metrics; of regression of R2, which like the others is 1 at best."""
     results = {}
-    for m, (module, one, _) in _members(answer).items():
+    for m, (module, one, _) in members(answer).items():
         if any(table[f"{m}/labelled"]):
             results[m] = {"main": module.MAIN(one)[0], **module.score(of_member(table, m), one)}
     metrics = {f"{m}/{k}": v for m, r in results.items() for k, v in r["metrics"].items()}
@@ -467,7 +472,7 @@ def of_member(table: dict, m: str) -> dict:
 def decode(output, answer, size=None) -> dict:
     """{member: the answer of its task}"""
     parts, found = _apart(np.asarray(output)[None], _given(answer)), {}
-    for m, (module, one, _) in _members(answer).items():
+    for m, (module, one, _) in members(answer).items():
         sized = (size,) if hasattr(module, "maps") else ()
         found[m] = module.decode(parts[m][0], one, *sized)
     return found
@@ -478,7 +483,7 @@ def serving(outputs, answer, sizes=None) -> dict:
     import tensorflow as tf
 
     parts, found = _apart(outputs, _given(answer), tf), {}
-    for m, (module, one, _) in _members(answer).items():
+    for m, (module, one, _) in members(answer).items():
         part = tf.cast(parts[m], tf.uint8) if module is semantic_segmentation else parts[m]
         sized = (sizes,) if hasattr(module, "maps") else ()
         found |= {f"{m}_{name}": x for name, x in module.serving(part, one, *sized).items()}
@@ -490,25 +495,25 @@ def named(outputs, answer) -> dict:
     import tensorflow as tf
 
     parts = _apart(outputs, _given(answer), tf)
-    return {f"{m}_{module.OUTPUT}": parts[m] for m, (module, _, _) in _members(answer).items()}
+    return {f"{m}_{module.OUTPUT}": parts[m] for m, (module, _, _) in members(answer).items()}
 
 
 def joined(named: dict, answer) -> np.ndarray:
     """Outputs (n, k) from those that an artefact gave by name."""
-    found = [named[f"{m}_{module.OUTPUT}"] for m, (module, _, _) in _members(answer).items()]
+    found = [named[f"{m}_{module.OUTPUT}"] for m, (module, _, _) in members(answer).items()]
     return np.concatenate([x.reshape(len(x), -1).astype(np.float32) for x in found], 1)
 
 
 def described(answer) -> dict:
     """Of each named output the answer of its task: {`member_scores`: (member, kind of task, answer)}."""
-    return {f"{m}_{module.OUTPUT}": (m, about["task"], one) for m, (module, one, about) in _members(answer).items()}
+    return {f"{m}_{module.OUTPUT}": (m, about["task"], one) for m, (module, one, about) in members(answer).items()}
 
 
 def apart(got, expected, answer) -> tuple[float, float]:
     """Of the member that is furthest from what was expected: how far, and how much of that rounding explains."""
     shapes, found = _given(answer), []
     pairs = _apart(np.asarray(got), shapes), _apart(np.asarray(expected), shapes)
-    for m, (module, _, _) in _members(answer).items():
+    for m, (module, _, _) in members(answer).items():
         a, b = pairs[0][m], pairs[1][m]
         if hasattr(module, "apart"):
             found.append(module.apart(a, b))

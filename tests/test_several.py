@@ -22,7 +22,10 @@ from tlkeras.progress import Progress
 from tlkeras.run import open_run, read_json
 from tlkeras.tasks import balance, several
 
-TWO = {"topic": {"name": "text-classification"}, "words": {"name": "text-regression", "label": "count"}}
+TWO = {
+    "topic": {"name": "text-classification", "dropout": 0.0},
+    "words": {"name": "text-regression", "label": "count", "dropout": 0.0},
+}
 
 
 def options(**more):
@@ -216,7 +219,7 @@ def write(folder, table, preset, **sections):
             "batch": 16,
             "phases": [
                 {"name": "head", "train": "head", "epochs": 3, "learning_rate": 0.01},
-                {"name": "all", "train": "all", "epochs": 6, "learning_rate": 0.003, "early_stopping": {"patience": 5}},
+                {"name": "all", "train": "all", "epochs": 12, "learning_rate": 0.003, "early_stopping": {"patience": 5}},
             ],
         },
         "export": ["saved_model", "tflite", "tflite-dynamic"],

@@ -224,8 +224,8 @@ class Fitting:
             for v in (x.moving_mean, x.moving_variance)
         ]
         seeds = [v for v in model.variables if "seed_generator" in v.path]
-        paces = [v for v in model.non_trainable_variables if v.path.startswith("head_balance/")]
-        return [*model.trainable_variables, *statistics, *seeds, *paces]
+        others = [v for x in model.layers for v in getattr(x, "moved", ())]
+        return [*model.trainable_variables, *statistics, *seeds, *others]
 
 
 def _length(takes, table) -> int | None:

@@ -244,11 +244,11 @@ def _counts(facts: Facts) -> Html:
             "",
         ]
     )
-    several = " An image counts for each of its classes." if held.answer.get("multi_label") else ""
+    more = " An image counts for each of its classes." if held.answer.get("multi_label") else ""
     return table(
         ["Class", *(t for s, t in SPLITS if s in counts), "All", ""],
         cells,
-        f"Images per class and split.{several}",
+        f"Images per class and split.{more}",
         numbers=range(1, len(counts) + 2),
     )
 

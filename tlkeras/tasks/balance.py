@@ -29,6 +29,7 @@ def layer(kind: str, factors: list[float], name: str):
             else:
                 self.paces = self.add_weight(shape=k, initializer="ones", trainable=False, name="paces")
                 self.first = self.add_weight(shape=k, initializer="zeros", trainable=False, name="first_losses")
+                self.moved = [self.paces, self.first]  # by `step`, not by a gradient: kept by checkpoints and audited
 
         def call(self, raw, training=None):
             k = len(factors)

@@ -219,7 +219,13 @@ def write(folder, table, preset, **sections):
             "batch": 16,
             "phases": [
                 {"name": "head", "train": "head", "epochs": 3, "learning_rate": 0.01},
-                {"name": "all", "train": "all", "epochs": 12, "learning_rate": 0.003, "early_stopping": {"patience": 5}},
+                {
+                    "name": "all",
+                    "train": "all",
+                    "epochs": 12,
+                    "learning_rate": 0.003,
+                    "early_stopping": {"patience": 5},
+                },
             ],
         },
         "export": ["saved_model", "tflite", "tflite-dynamic"],
@@ -283,7 +289,9 @@ def test_one_artefact_has_the_outputs_of_both_by_name(run):
     contract = json.loads((run.artefact("tflite") / "contract.json").read_text())
     assert contract["output"] == ["topic_scores", "words_values"]
     length = contract["input"]["length"]
-    flat = tflite.load(run.artefact("tflite"))({n: np.ones((1, length), np.int32) for n in contract["input"]["tensors"]})
+    flat = tflite.load(run.artefact("tflite"))(
+        {n: np.ones((1, length), np.int32) for n in contract["input"]["tensors"]}
+    )
     assert flat["topic_scores"].shape == (1, 3) and flat["words_values"].shape == (1, 1)
 
 
@@ -381,13 +389,19 @@ def halves(tmp_path_factory):
 
 
 def places(folder, root, preset, **sections):
-    members = {"things": {"name": "object-detection", "scale": "small"}, "ground": {"name": "semantic-segmentation", "width": 8}}
+    members = {
+        "things": {"name": "object-detection", "scale": "small"},
+        "ground": {"name": "semantic-segmentation", "width": 8},
+    }
     given = {
         "task": {"name": "image-multitask", "weighting": "uncertainty", "tasks": members},
         "data": {"path": str(root), "on_bad": "skip"},
         "backbone": {"name": str(preset), "weights": "preset"},
         "augment": {"flip": "horizontal"},
-        "train": {"batch": 8, "phases": [{"name": "head", "train": ["neck", "head"], "epochs": 1, "learning_rate": 0.01}]},
+        "train": {
+            "batch": 8,
+            "phases": [{"name": "head", "train": ["neck", "head"], "epochs": 1, "learning_rate": 0.01}],
+        },
         **sections,
     }
     path = folder / "places.yaml"

@@ -159,7 +159,12 @@ def draw(folder, found: list[dict], into) -> list[Path]:
     sample = next((a for a in found if "error" not in a), {})
     boxes, mask = (next((m for m in known if key in sample.get(m, {})), None) for key in ("boxes", "mask"))
     flat = [
-        {"file": a["file"], **(a.get(mask) or {}), **(a.get(boxes) or {}), **({"error": a["error"]} if "error" in a else {})}
+        {
+            "file": a["file"],
+            **(a.get(mask) or {}),
+            **(a.get(boxes) or {}),
+            **({"error": a["error"]} if "error" in a else {}),
+        }
         for a in found
     ]
     return drawn(flat, into, known.get(boxes, []), known.get(mask))

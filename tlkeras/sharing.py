@@ -91,7 +91,9 @@ def compare(module, answer: dict, together: dict, alone: dict, other: str = "the
         raise UsageError(
             f"{other} was not judged on one sample that this run was judged on: their splits differ. Train the task alone on the same splits: tlkeras train CONFIG -s task.only=TASK"
         )
-    mine, theirs = ({k: [v[pair[side]] for pair in common] for k, v in t.items()} for side, t in enumerate((together, alone)))
+    mine, theirs = (
+        {k: [v[pair[side]] for pair in common] for k, v in t.items()} for side, t in enumerate((together, alone))
+    )
     truth = [k for k in mine if k == "label" or k.startswith("truth")]
     if any(_plain(mine[k]) != _plain(theirs[k]) for k in truth):
         raise UsageError(f"{other} was judged by other labels of the same samples. Train both from the same data.")
@@ -154,6 +156,8 @@ def text(rows: list[dict]) -> str:
     for row in rows:
         low, high = row["interval"]
         metric = SHOWN.get(row["metric"], row["metric"].replace("_", " "))
-        figures = f"{row['alone']:>9.4f} {row['together']:>9.4f} {row['difference']:>+10.4f}   {low:+.4f} .. {high:+.4f}"
+        figures = (
+            f"{row['alone']:>9.4f} {row['together']:>9.4f} {row['difference']:>+10.4f}   {low:+.4f} .. {high:+.4f}"
+        )
         out.append(f"  {row['task']:<{wide}} {metric:>9} {figures}   {row['verdict']}")
     return "\n".join(out)

@@ -216,9 +216,7 @@ class Proof:
         else:
             # 16 bits of a sound that had more move its scores a little.
             same = float(
-                np.isclose(self._outputs(out), mine, atol=0.02 * max(1.0, float(np.abs(mine).max())))
-                .all(-1)
-                .mean()
+                np.isclose(self._outputs(out), mine, atol=0.02 * max(1.0, float(np.abs(mine).max()))).all(-1).mean()
             )
         if same < 1 - 1.001 / len(rows):
             raise GateError(

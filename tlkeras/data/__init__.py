@@ -47,7 +47,9 @@ class Held:
         """The samples at `rows` as a pipeline reads them, texts and sounds by a Reader. `targets` and `weights` are for all
         samples; None: those as written, and 1 each."""
         targets = self.targets if targets is None else targets
-        if isinstance(targets, list) and isinstance(targets[0], dict):  # as they are judged, not as they are learnt from
+        if isinstance(targets, list) and isinstance(
+            targets[0], dict
+        ):  # as they are judged, not as they are learnt from
             targets = np.zeros((len(targets), 1), np.float32)
         weights = np.ones(len(self.ids), np.float32) if weights is None else weights
         if reader is not None:

@@ -26,7 +26,9 @@ def samples(section, task, options, offline: bool = False, texts=None, places: s
         return sources.read(section, offline, texts, places)
     groups: dict[tuple, list[str]] = {}
     for m, own in options.tasks.items():
-        groups.setdefault((own.path or section.path, getattr(task.MODULES[own.name], "ANNOTATIONS", None)), []).append(m)
+        groups.setdefault((own.path or section.path, getattr(task.MODULES[own.name], "ANNOTATIONS", None)), []).append(
+            m
+        )
     found = []
     for (path, kind), members in groups.items():
         own = options.tasks[members[0]]
@@ -106,7 +108,8 @@ def said(labels: list) -> list:
     """What samples with the same content must agree on: labels without the paths of masks, which differ where the masks
     do not."""
     return [
-        {m: None if isinstance(x, dict) and {"mask", "rle"} & set(x) else x for m, x in label.items()} for label in labels
+        {m: None if isinstance(x, dict) and {"mask", "rle"} & set(x) else x for m, x in label.items()}
+        for label in labels
     ]
 
 
@@ -184,5 +187,3 @@ def augmenter(options, table, size: tuple[int, int]):
         return seen, tf.concat(parts, 0)
 
     return augment
-
-

@@ -64,7 +64,9 @@ def verdict(facts: Facts) -> Html:
         value, between = one.result["metrics"][main], one.result["intervals"].get(main)
         shown = percent if main == "accuracy" else lambda v: figure(round(v, 3), 3)
         band = f"{shown(between[0])} – {shown(between[1])}" if between else ""
-        cells.append([name(m), SHOWN.get(main, main.replace("_", " ")), tag("b", "–" if value is None else shown(value)), band])
+        cells.append(
+            [name(m), SHOWN.get(main, main.replace("_", " ")), tag("b", "–" if value is None else shown(value)), band]
+        )
     mean = facts.result["metrics"]["mean"]
     return join(
         tag("p", figure(round(mean, 3)) if mean is not None else "–", class_="verdict"),
@@ -128,5 +130,3 @@ def labels(facts: Facts) -> Html:
     ]
     titles = {"train": "Training", "val": "Validation", "test": "Test"}
     return table(["Labels for", *(titles[s] for s in splits)], cells, numbers=range(1, len(splits) + 1))
-
-

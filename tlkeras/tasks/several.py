@@ -59,7 +59,9 @@ class Options(Section):
     tasks: dict[
         Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
         Annotated[_Classification | _Regression | _Boxes | _Masks, Field(discriminator="name")],  # type: ignore[valid-type]
-    ] = Field(description="Name: {name: kind of task, label: column, weight: of its loss, and the options of its kind}.")
+    ] = Field(
+        description="Name: {name: kind of task, label: column, weight: of its loss, and the options of its kind}."
+    )
     only: str | None = Field(
         None, description="Train one of the tasks alone, on the same samples and splits: what to compare with."
     )
@@ -149,12 +151,16 @@ def mistakes(options: Options, kind: str, cfg) -> dict[tuple, str]:
             )
     if options.only not in (None, *options.tasks):
         near = nearest(options.only, options.tasks)
-        wrong["task", "only"] = f"task.only: there is no task {options.only!r}; there are {', '.join(options.tasks)}.{near}"
+        wrong["task", "only"] = (
+            f"task.only: there is no task {options.only!r}; there are {', '.join(options.tasks)}.{near}"
+        )
     elif named := [key for key in ("label", "classes") if getattr(cfg.data, key)]:
         wrong["data", named[0]] = f"data.{named[0]}: of several tasks each names its own: task.tasks.NAME.{named[0]}."
     else:
         places = annotations(options)
-        unsuited = dict.fromkeys(spatial.unsuited(cfg.augment, places and "boxes"), "does not keep places with their picture")
+        unsuited = dict.fromkeys(
+            spatial.unsuited(cfg.augment, places and "boxes"), "does not keep places with their picture"
+        )
         unsuited |= dict.fromkeys(("mixup", "cutmix"), "mixes labels that a sample may not have")
         unsuited |= {"mosaic": "is for object-detection or semantic-segmentation alone"}
         for key, why in unsuited.items():
@@ -353,7 +359,11 @@ def _given(answer: dict) -> dict:
     """The shapes of finished outputs."""
     shapes = {}
     for m, (module, one, about) in members(answer).items():
-        shapes[m] = (one["most"], 6) if module is object_detection else about["target" if module is semantic_segmentation else "raw"]
+        shapes[m] = (
+            (one["most"], 6)
+            if module is object_detection
+            else about["target" if module is semantic_segmentation else "raw"]
+        )
     return shapes
 
 
@@ -434,7 +444,13 @@ def _stand_in(module, about: dict):
     """In place of a target that is not there. Where nothing is known of the picture, places are parts of it."""
     if module is object_detection:
         none = np.zeros(0)
-        return {"size": (1, 1), "boxes": none.reshape(0, 4), "classes": none.astype(int), "crowd": none.astype(bool), "areas": none}
+        return {
+            "size": (1, 1),
+            "boxes": none.reshape(0, 4),
+            "classes": none.astype(int),
+            "crowd": none.astype(bool),
+            "areas": none,
+        }
     if module is semantic_segmentation:
         return np.full(about["target"], about["answer"]["ignore"], np.uint8)
     return np.zeros(about["target"], np.float32)
@@ -465,7 +481,9 @@ def score(table: dict, answer) -> dict:
 def of_member(table: dict, m: str) -> dict:
     """The columns of one member, of the samples that have its label; with their ids, where the table has them."""
     there = [i for i, known in enumerate(table[f"{m}/labelled"]) if known]
-    names = {c.removeprefix(f"{m}/"): c for c in table if c.startswith(f"{m}/")} | ({"id": "id"} if "id" in table else {})
+    names = {c.removeprefix(f"{m}/"): c for c in table if c.startswith(f"{m}/")} | (
+        {"id": "id"} if "id" in table else {}
+    )
     return {short: [table[c][i] for i in there] for short, c in names.items()}
 
 

@@ -321,13 +321,15 @@ def last_epoch(run: Run) -> dict:
 def text(result: dict) -> str:
     """A result of `evaluate` for people: the metrics with their intervals, then the classes."""
     out = [f"{result['split']}: {result['n']} samples"]
+    column = max(18, *map(len, result["metrics"]))
     for name, value in sorted(result["metrics"].items(), key=lambda item: item[0] != result["main"]):
         if value is None:
-            out.append(f"  {name:<18} not defined here")
+            out.append(f"  {name:<{column}} not defined here")
             continue
         between = result["intervals"].get(name)
         out.append(
-            f"  {name:<18} {value:.4f}" + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else "")
+            f"  {name:<{column}} {value:.4f}"
+            + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else "")
         )
     if per := result.get("per_class"):
         wide = max(len(c) for c in per["class"])

@@ -12,161 +12,26 @@ A task among several is called a member here, and has a name. The hooks are thos
     columns        `member/column`, and `member/labelled`: whether there was a label
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field, PrivateAttr, create_model, field_validator
 
-from tlkeras.config import Section
-from tlkeras.errors import DataError, UsageError, nearest
+from tlkeras.errors import DataError
 from tlkeras.tasks import balance, classification, object_detection, regression, semantic_segmentation
+from tlkeras.tasks.members import MODULES, Options, annotations, bind, mistakes, taught, used
 
-KINDS = ("image", "text", "audio")
-MODULES = {
-    **{f"{kind}-classification": classification for kind in KINDS},
-    **{f"{kind}-regression": regression for kind in KINDS},
-    "object-detection": object_detection,
-    "semantic-segmentation": semantic_segmentation,
-}
+__all__ = ["MODULES", "Options", "annotations", "bind", "mistakes", "taught"]  # the hooks that are there already
 # What the mean over the members takes of each: one that is 1 at best, and 0 for knowing nothing.
 COMMON = {"rmse": "r2"}
-
-
-class _Own(Section):
-    """What a member has besides the options of its task."""
-
-    label: str | Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="Its column of the table, or several for several values. None: the column of the task's name."
-    )
-    path: str | None = Field(
-        None, description="Images: where its labels are, if elsewhere than data.path; laid out as its task asks."
-    )
-    classes: list[str] | None = Field(None, description="Its classes in order. None: those found, sorted.")
-    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Of its loss, with weighting: fixed.")
-
-
-def _records():
-    for module in dict.fromkeys(MODULES.values()):
-        names = tuple(name for name, m in MODULES.items() if m is module)
-        name = (Literal[names], Field(description="The kind of task."))
-        yield create_model(module.__name__.rsplit(".", 1)[-1], __base__=(_Own, module.Options), name=name)
-
-
-_Classification, _Regression, _Boxes, _Masks = _records()
-
-
-class Options(Section):
-    tasks: dict[
-        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
-        Annotated[_Classification | _Regression | _Boxes | _Masks, Field(discriminator="name")],  # type: ignore[valid-type]
-    ] = Field(
-        description="Name: {name: kind of task, label: column, weight: of its loss, and the options of its kind}."
-    )
-    only: str | None = Field(
-        None, description="Train one of the tasks alone, on the same samples and splits: what to compare with."
-    )
-    weighting: Literal["fixed", "uncertainty", "gradnorm"] = Field(
-        "fixed",
-        description="Of the losses: fixed by weight; learnt from how uncertain each task is (arXiv:1705.07115); or such that all learn at like pace (arXiv:1711.02257).",
-    )
-    shared: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Width of a layer that the heads of whole samples share. None: they share the backbone alone."
-    )
-    pace: Annotated[float, Field(ge=0)] = Field(
-        1.5, description="gradnorm: higher pulls tasks that lag harder (the paper's alpha)."
-    )
-    pace_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.025, description="gradnorm: how far a weight moves in a step, of itself."
-    )
-    _answer: dict = PrivateAttr(default_factory=dict)
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _kinds(cls, value):
-        if not isinstance(value, dict) or len(value) < 2:
-            raise ValueError("names two tasks or more, each with its kind: {topic: {name: text-classification}, ...}")
-        for member, own in value.items():
-            kind = own.get("name") if isinstance(own, dict) else None
-            if kind not in MODULES:
-                raise ValueError(
-                    f"{member}.name must be a kind of task that can share a backbone; received {kind!r}.{nearest(str(kind), MODULES)} There are {', '.join(MODULES)}"
-                )
-        return value
-
-
-def bind(options: Options, answer: dict) -> Options:
-    """The options with what the outputs mean, which `loss` and `metrics` need here."""
-    bound = options.model_copy()
-    bound._answer = answer
-    return bound
-
-
-def taught(options: Options, answer: dict) -> Options:
-    """The options for labelled data that was not trained on: of the tasks in use, with their classes.
-
-    Raises:
-        UsageError: when tasks have labels in places of their own, which one path does not name.
-    """
-    if apart := [m for m, own in _used(options).items() if own.path]:
-        raise UsageError(
-            f"--data names one place, and the labels of {', '.join(apart)} have a path of their own in this run's config. Judge a split of the run instead: --split."
-        )
-    known = {m: one.get("classes") for m, (_, one, _) in members(answer).items()}
-    own = {m: one.model_copy(update={"classes": known[m] or one.classes}) for m, one in _used(options).items()}
-    return options.model_copy(update={"tasks": own})
-
-
-def annotations(options: Options) -> str | None:
-    """'places' where a member in use looks for places in pictures."""
-    return "places" if any(hasattr(MODULES[own.name], "maps") for own in _used(options).values()) else None
 
 
 def on_places(answer: dict) -> bool:
     return any(hasattr(module, "maps") for module, _, _ in members(answer).values())
 
 
-def _used(options: Options) -> dict:
-    return {m: own for m, own in options.tasks.items() if options.only in (None, m)}
-
-
 def members(answer: dict) -> dict[str, tuple[Any, dict, dict]]:
     """{member: (module, the answer of its task, all that is known of it)}"""
     return {m: (MODULES[one["task"]], one["answer"], one) for m, one in answer["tasks"].items()}
-
-
-def mistakes(options: Options, kind: str, cfg) -> dict[tuple, str]:
-    """What is wrong with a config of several tasks that no record can see: {key: why}."""
-    from tlkeras.data import spatial
-
-    wrong: dict[tuple, str] = {}
-    for m, own in options.tasks.items():
-        of = "image" if hasattr(MODULES[own.name], "maps") else own.name.split("-")[0]
-        if of != kind:
-            wrong["task", "tasks", m] = f"task.tasks.{m}: {own.name} reads {of}s, and {cfg.task_name} {kind}s."
-        if own.path and kind != "image":
-            wrong["task", "tasks", m, "path"] = f"task.tasks.{m}.path: {kind}s have one table, which data.path names."
-        if own.weight != 1 and options.weighting != "fixed":
-            wrong["task", "tasks", m, "weight"] = (
-                f"task.tasks.{m}.weight is for weighting: fixed; with {options.weighting} the weights are learnt. Take it out."
-            )
-    if options.only not in (None, *options.tasks):
-        near = nearest(options.only, options.tasks)
-        wrong["task", "only"] = (
-            f"task.only: there is no task {options.only!r}; there are {', '.join(options.tasks)}.{near}"
-        )
-    elif named := [key for key in ("label", "classes") if getattr(cfg.data, key)]:
-        wrong["data", named[0]] = f"data.{named[0]}: of several tasks each names its own: task.tasks.NAME.{named[0]}."
-    else:
-        places = annotations(options)
-        unsuited = dict.fromkeys(
-            spatial.unsuited(cfg.augment, places and "boxes"), "does not keep places with their picture"
-        )
-        unsuited |= dict.fromkeys(("mixup", "cutmix"), "mixes labels that a sample may not have")
-        unsuited |= {"mosaic": "is for object-detection or semantic-segmentation alone"}
-        for key, why in unsuited.items():
-            if getattr(cfg.augment, key):
-                wrong["augment", key] = f"augment.{key} {why}; take it out."
-    return wrong
 
 
 # --- Targets
@@ -201,7 +66,7 @@ def _own_targets(m: str, own, labels: list, classes):
         raise DataError(f"task {m}: no sample has a label for it. Name its column with task.tasks.{m}.label.")
     if module is regression:  # which names rows by their number, so that none may be left out
         stand_in = ["0"] * len(labels[known[0]]) if isinstance(labels[known[0]], list) else "0"
-        given, places = [stand_in if label is None else label for label in labels], range(len(labels))
+        given, places = [stand_in if label is None else label for label in labels], list(range(len(labels)))
     else:
         given, places = [labels[i] for i in known], known
     if module is classification and classes:  # not every class must occur in what is judged; training asks for it
@@ -237,7 +102,7 @@ def learnt(rows, train, answer, options: Options):
         own, made = options.tasks[m], _stacked(rows, m, known)
         if module is classification and not (seen := made[here].sum(0)).all():
             unseen = [c for c, n in zip(one["classes"], seen, strict=True) if not n]
-            raise DataError(f"task {m}: every class needs training samples; without one: {_named(unseen)}.")
+            raise DataError(f"task {m}: every class needs training samples; without one: {', '.join(unseen[:10])}.")
         try:
             found, each, one = module.learnt(made, here, one, own)
         except DataError as e:
@@ -248,18 +113,14 @@ def learnt(rows, train, answer, options: Options):
         weights.append(np.zeros(len(rows), np.float32))
         weights[-1][known] = each
         answers[m] = {**about, "answer": one, "target": list(found.shape[1:])}
-    answer, weights = {**answer, "tasks": answers}, np.stack(weights, 1)
+    answer, beside = {**answer, "tasks": answers}, np.stack(weights, 1)
     if not on_places(answer):
-        return np.concatenate([weights, *fields.values()], 1), np.ones(len(rows), np.float32), answer
+        return np.concatenate([beside, *fields.values()], 1), np.ones(len(rows), np.float32), answer
     kinds = [(m, field.dtype, field.shape[1:]) for m, field in fields.items()]
     table = np.zeros(len(rows), [("weights", np.float32, (len(fields),)), *kinds])
-    for name, field in (("weights", weights), *fields.items()):
+    for name, field in (("weights", beside), *fields.items()):
         table[name] = field
     return table, np.ones(len(rows), np.float32), answer
-
-
-def _named(names) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def strata(rows, answer):
@@ -369,18 +230,18 @@ def _given(answer: dict) -> dict:
 
 def loss(options: Options):
     """The weighted sum of the members' mean losses, each over the rows that have its label."""
-    return balance.loss(_terms(options), [own.weight for own in _used(options).values()], _width(options._answer))
+    return balance.loss(_terms(options), [own.weight for own in used(options).values()], _width(options._answer))
 
 
 def metrics(options: Options) -> list:
     """The loss and the metrics of each member, on the rows that have its label."""
-    return balance.metrics(_terms(options), {m: MODULES[own.name].metrics(own) for m, own in _used(options).items()})
+    return balance.metrics(_terms(options), {m: MODULES[own.name].metrics(own) for m, own in used(options).items()})
 
 
 def _terms(options: Options):
     """f(y, raw) -> {member: (weights (B,), targets, raw outputs, loss of each row)}."""
     answer = options._answer
-    each = {m: MODULES[own.name].loss(own).call for m, own in _used(options).items()}
+    each = {m: MODULES[own.name].loss(own).call for m, own in used(options).items()}
     shapes = {m: one["target"] for m, one in answer["tasks"].items()}
 
     def terms(y, raw):
@@ -426,8 +287,8 @@ def columns(rows, outputs, answer) -> dict:
     found, parts = {}, _apart(np.stack(list(outputs)), _given(answer))
     for m, (module, one, about) in members(answer).items():
         labelled = [m in row for row in rows]
-        given = [row[m] if m in row else _stand_in(module, about) for row in rows]
-        given = np.stack(given) if module in (classification, regression) else given
+        told: Any = [row[m] if m in row else _stand_in(module, about) for row in rows]
+        given = np.stack(told) if module in (classification, regression) else told
         found[f"{m}/labelled"] = labelled
         kept = pyarrow.array([i if known else None for i, known in enumerate(labelled)], pyarrow.int64())
         for name, values in module.columns(given, _as_given(module, parts[m]), one).items():
@@ -443,14 +304,8 @@ def _as_given(module, part):
 def _stand_in(module, about: dict):
     """In place of a target that is not there. Where nothing is known of the picture, places are parts of it."""
     if module is object_detection:
-        none = np.zeros(0)
-        return {
-            "size": (1, 1),
-            "boxes": none.reshape(0, 4),
-            "classes": none.astype(int),
-            "crowd": none.astype(bool),
-            "areas": none,
-        }
+        none = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0, int), "crowd": np.zeros(0, bool)}
+        return {"size": (1, 1), **none, "areas": np.zeros(0)}
     if module is semantic_segmentation:
         return np.full(about["target"], about["answer"]["ignore"], np.uint8)
     return np.zeros(about["target"], np.float32)
@@ -500,7 +355,8 @@ def serving(outputs, answer, sizes=None) -> dict:
     """The named tensors of all members, as `member_name`."""
     import tensorflow as tf
 
-    parts, found = _apart(outputs, _given(answer), tf), {}
+    found: dict = {}
+    parts = _apart(outputs, _given(answer), tf)
     for m, (module, one, _) in members(answer).items():
         part = tf.cast(parts[m], tf.uint8) if module is semantic_segmentation else parts[m]
         sized = (sizes,) if hasattr(module, "maps") else ()

@@ -47,9 +47,7 @@ class Held:
         """The samples at `rows` as a pipeline reads them, texts and sounds by a Reader. `targets` and `weights` are for all
         samples; None: those as written, and 1 each."""
         targets = self.targets if targets is None else targets
-        if isinstance(targets, list) and isinstance(
-            targets[0], dict
-        ):  # as they are judged, not as they are learnt from
+        if "tasks" in self.answer and isinstance(targets, list):  # as they are judged, not as they are learnt from
             targets = np.zeros((len(targets), 1), np.float32)
         weights = np.ones(len(self.ids), np.float32) if weights is None else weights
         if reader is not None:
@@ -129,9 +127,7 @@ def collect(
     strata = task.strata(targets, answer)
     hashes = looked.hashes
     if kind != "text":
-        # Paths of masks differ where the masks do not: only their splits are held against each other.
-        said = [None] * len(samples) if places == "masks" else samples.labels
-        said = several.said(said) if hasattr(task, "heads") else said
+        said = several.said(samples.labels, task, places)
         scan.refuse_contradictions(samples.ids, hashes, said, samples.splits)
     else:
         _warn_of_contradictions(hashes, samples.labels, progress)

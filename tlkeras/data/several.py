@@ -104,9 +104,11 @@ def _joined(found: list[Samples], members: list[str]) -> Samples:
     )
 
 
-def said(labels: list) -> list:
-    """What samples with the same content must agree on: labels without the paths of masks, which differ where the masks
-    do not."""
+def said(labels: list, task, places: str | None) -> list:
+    """What samples with the same content must agree on, for any task. Paths of masks differ where the masks do not: of
+    them only the splits are held against each other."""
+    if not hasattr(task, "heads"):
+        return [None] * len(labels) if places == "masks" else labels
     return [
         {m: None if isinstance(x, dict) and {"mask", "rle"} & set(x) else x for m, x in label.items()}
         for label in labels

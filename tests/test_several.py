@@ -232,7 +232,7 @@ def write(folder, table, preset, **sections):
         **sections,
     }
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(given))
+    path.write_text(yaml.safe_dump(given, sort_keys=False))
     return path
 
 
@@ -405,7 +405,7 @@ def places(folder, root, preset, **sections):
         **sections,
     }
     path = folder / "places.yaml"
-    path.write_text(yaml.safe_dump(given))
+    path.write_text(yaml.safe_dump(given, sort_keys=False))
     return path
 
 

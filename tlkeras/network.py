@@ -265,7 +265,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
     new = [x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer)]
-    # Layers of the backbone that no map was taken behind, as its last ones may be, are not in the model.
+    # Layers of the backbone that no map was taken behind are not in the model.
     there = {id(x) for x in model.layers}
     cut = {block: kept for block, layers in cut.items() if (kept := tuple(x for x in layers if id(x) in there))}
     if neck := tuple(x for x in new if x.name.startswith("neck_")):

@@ -50,6 +50,7 @@ FLOORS = [
         "rates",
         "soups",
         "scouting",
+        "sharing",
     },
     {"command"},
     {"weights_cli"},

@@ -42,7 +42,7 @@ def _of_images(trained: Trained, files, batch, progress) -> list[dict]:
         empty = np.zeros((len(good), 1), np.float32)
         table = pictures.Table(good, empty, empty[:, 0], prints, [found[p].sha256 for p in good])
         rows = (row for output in outputs(trained, table, batch, progress) for row in output)
-        places = hasattr(trained.task, "maps")
+        places = tasks.on_places(trained.task, trained.answer)
         for name, output in zip(good, rows, strict=True):
             sized = ((found[name].height, found[name].width),) if places else ()
             answers[name] = {"file": name, **trained.task.decode(output, trained.answer, *sized)}
@@ -150,14 +150,29 @@ def draw(folder, found: list[dict], into) -> list[Path]:
         UsageError: when the run answers with neither, or a file is there already.
     """
     run = open_run(folder)
-    classes = read_json(run.manifest)["answer"].get("classes", [])
-    if not tasks.annotations(config.load(run.config).task_name):
+    answer, task = read_json(run.manifest)["answer"], tasks.get(config.load(run.config).task_name)
+    if not tasks.on_places(task, answer):
         raise UsageError(f"{folder} answers with neither boxes nor masks; there is nothing to draw. Leave --draw out.")
-    return drawn(found, into, classes)
+    if "tasks" not in answer:
+        return drawn(found, into, answer.get("classes", []))
+    known = tasks.classes(answer)
+    sample = next((a for a in found if "error" not in a), {})
+    boxes, mask = (next((m for m in known if key in sample.get(m, {})), None) for key in ("boxes", "mask"))
+    flat = [
+        {
+            "file": a["file"],
+            **(a.get(mask) or {}),
+            **(a.get(boxes) or {}),
+            **({"error": a["error"]} if "error" in a else {}),
+        }
+        for a in found
+    ]
+    return drawn(flat, into, known.get(boxes, []), known.get(mask))
 
 
-def drawn(found: list[dict], into, classes) -> list[Path]:
-    """As `draw`, for answers whose classes are called `classes`.
+def drawn(found: list[dict], into, classes, of_masks=None) -> list[Path]:
+    """As `draw`, for answers whose classes are called `classes`, those of masks `of_masks` where they are others. Boxes
+    are drawn over a mask of the same picture.
 
     Raises:
         UsageError: when a file is there already.
@@ -174,15 +189,15 @@ def drawn(found: list[dict], into, classes) -> list[Path]:
             made = into / f"{number}-{path.stem}.png"
         if made.exists():
             raise UsageError(f"{made} is there already and is not overwritten. Name another folder with --draw.")
-        image = data.picture(path)
+        shown = data.picture(path)
+        if "mask" in answer:
+            mask = mask_metrics.unrun(answer["mask"], answer["size"])
+            shown = drawing.mask(shown, mask, of_masks or classes)
+            masks.write(into / f"{made.stem}.mask.png", mask.astype(np.uint8))
         if "boxes" in answer:
             rows = answer["boxes"]
             boxes, labels, scores = ([row[key] for row in rows] for key in ("box", "label", "score"))
-            shown = drawing.boxes(image, boxes, labels, scores, classes=classes)
-        else:
-            mask = mask_metrics.unrun(answer["mask"], answer["size"])
-            shown = drawing.mask(image, mask, classes)
-            masks.write(into / f"{made.stem}.mask.png", mask.astype(np.uint8))
+            shown = drawing.boxes(shown, boxes, labels, scores, classes=classes)
         shown.save(made)
         written.append(made)
     return written
@@ -196,6 +211,8 @@ def line(answer: dict) -> str:
 def _said(answer: dict) -> str:
     if "error" in answer:
         return f"error: {answer['error']}"
+    if several := {m: one for m, one in answer.items() if isinstance(one, dict) and m not in ("scores", "shares")}:
+        return "; ".join(f"{m}: {_said(one)}" for m, one in several.items())
     if "label" in answer:
         others = ", ".join(f"{c} {s:.3f}" for c, s in list(answer["scores"].items())[1:3])
         return f"{answer['label']} {answer['score']:.3f}   ({others})"

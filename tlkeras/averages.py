@@ -119,7 +119,8 @@ def moving(model) -> list:
     """The variables that a phase can change, as its plan was applied: BatchNorm statistics and seeds among them."""
     statistics = [v for layer in norms(model) for v in (layer.moving_mean, layer.moving_variance)]
     seeds = [v for v in model.variables if "seed_generator" in v.path]
-    return [*model.trainable_variables, *statistics, *seeds]
+    others = [v for layer in model.layers for v in getattr(layer, "moved", ())]
+    return [*model.trainable_variables, *statistics, *seeds, *others]
 
 
 def norms(model) -> list:

@@ -302,13 +302,22 @@ def extend(run, data, out, without_old_rows, sets, offline, quiet):
     default=None,
     help="Compare with k-NN and a linear probe; default: where their features take at most two minutes.",
 )
+@click.option("--against", multiple=True, type=PATH, help="A run of one of several tasks alone: did sharing help?")
 @quiet_option
-def evaluate(run, split, data, batch, baselines, quiet):
+def evaluate(run, split, data, batch, baselines, against, quiet):
     """Metrics on the held-out split, with confidence intervals, beside those of simple baselines."""
     from tlkeras import evaluation
 
+    if against and data:
+        raise UsageError("--against compares on a split that both runs held out. Leave --data out.")
     result = evaluation.evaluate(run, split, data, batch, quiet, baselines)
-    return Answer(result, evaluation.text(result), f"tlkeras report {run}, or: tlkeras export {run}")
+    text = evaluation.text(result)
+    if against:
+        from tlkeras import sharing
+
+        result = {**result, "sharing": sharing.against(run, against, split, quiet)}
+        text += "\n" + sharing.text(result["sharing"])
+    return Answer(result, text, f"tlkeras report {run}, or: tlkeras export {run}")
 
 
 @verb("sweep")

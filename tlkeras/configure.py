@@ -24,7 +24,11 @@ def load(path, sets=()):
     cfg, origin = config.read(path, sets, vocabulary())
     from tlkeras.data import spatial
 
-    if wrong := spatial.unsuited(cfg.augment, tasks.annotations(cfg.task_name)):
+    if hasattr(task := tasks.get(cfg.task_name), "mistakes"):
+        found = task.mistakes(tasks.options_of(cfg), tasks.kind(cfg.task_name), cfg)
+        if found:
+            raise ConfigError(*(f"{origin(key)}: {why}" for key, why in found.items()))
+    elif wrong := spatial.unsuited(cfg.augment, tasks.annotations(cfg.task_name)):
         raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
     if cfg.sweep and (mistakes := _unfit(path, sets, cfg, origin)):
         raise ConfigError(*mistakes)
@@ -86,7 +90,8 @@ def phases(cfg: config.Config, samples: int, blocks: int):
     then those that adapt."""
     if cfg.task.get("head") == "prototypes" and not (cfg.train.phases or cfg.train.recipe):
         return []  # its class means are all there is to learn
-    chosen, new = cfg.train.recipe or tasks.recipe(cfg.task_name), tasks.new(cfg.task_name)
+    places = tasks.annotations(cfg.task_name, tasks.options_of(cfg))
+    chosen, new = cfg.train.recipe or tasks.recipe(cfg.task_name, places), tasks.new(cfg.task_name, places)
     body = blocks + 1 - len(new)
     learnt = cfg.train.phases or recipe.phases(chosen, samples, cfg.train.usual_batch, body, new)
     return [*learnt, *recipe.adapting(cfg.adapt, learnt)]

@@ -176,7 +176,7 @@ def outputs(trained: Trained, table, batch: int | None = None, progress: Progres
     machine does best."""
     finish, answer, net = trained.task.finish, trained.answer, trained.network
     # What makes boxes and masks of maps stays outside of the graph: OpenVINO and TensorFlow break ties differently.
-    maps = hasattr(trained.task, "maps")
+    maps = tasks.on_places(trained.task, answer)
     last = _compiled(lambda raw: finish(raw, answer)) if maps else None
     dtype = "uint8" if net.kind == "image" else None
     batch = batch or (texts.rows_at_a_time(len(table)) if net.kind == "text" else None)
@@ -246,15 +246,17 @@ def _other(trained: Trained, held, data_path, progress):
     asked = trained.config.data.model_dump() | {"path": str(data_path), "tfds": None, "val": 0.0, "test": 0.0}
     if trained.answer.get("classes"):
         asked["classes"] = trained.answer["classes"]
-    wanted = tasks.wanted(trained.config.task_name)
+    wanted, options = tasks.wanted(trained.config.task_name), trained.options
+    if hasattr(trained.task, "taught"):
+        options = trained.task.taught(options, trained.answer)
     other = data.collect(
         Data.model_validate(asked),
         trained.task,
-        trained.options,
+        options,
         progress,
         every_class=False,
         texts=wanted,
-        places=tasks.annotations(trained.config.task_name),
+        places=tasks.annotations(trained.config.task_name, options),
     )
     known = {held.hashes[i]: held.ids[i] for i in held.rows("train")}
     if seen := [f"{other.ids[i]} (trained on as {known[h]})" for i, h in enumerate(other.hashes) if h in known]:
@@ -347,13 +349,15 @@ def last_epoch(run: Run, digits: int | None = 4) -> dict:
 def text(result: dict) -> str:
     """A result of `evaluate` for people: the metrics with their intervals, then the classes."""
     out = [f"{result['split']}: {result['n']} samples"]
+    column = max(18, *map(len, result["metrics"]))
     for name, value in sorted(result["metrics"].items(), key=lambda item: item[0] != result["main"]):
         if value is None:
-            out.append(f"  {name:<18} not defined here")
+            out.append(f"  {name:<{column}} not defined here")
             continue
         between = result["intervals"].get(name)
         out.append(
-            f"  {name:<18} {value:.4f}" + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else "")
+            f"  {name:<{column}} {value:.4f}"
+            + (f"   95 % interval {between[0]:.4f} .. {between[1]:.4f}" if between else "")
         )
     if per := result.get("per_class"):
         wide = max(len(c) for c in per["class"])

@@ -90,6 +90,8 @@ class Fitting:
         suffix = prefix.rematerialised(cut.suffix, self.net) if self._remat(parts) and not stage else cut.suffix
         suffix = stage.model(suffix, per_epoch * phase.epochs) if stage else suffix
         trained = suffix if features else prefix.whole(cut, suffix, model.name)
+        if hasattr(self.task, "balanced"):
+            trained = self.task.balanced(trained, self.net, self.options)
 
         def stream(first):
             args = self.net.input, batch, seed, first, phase.epochs
@@ -303,6 +305,8 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
                 "seconds": round(time.monotonic() - self.epoch_began, 2),
                 **{k: float(v) for k, v in logs.items() if k != "val_adapt_loss"},  # there is no target to validate on
             }
+            if hasattr(fitting.task, "told"):
+                row |= fitting.task.told(fitting.net, fitting.options)
             fitting.history.append(row)
             measured = row.get("val_loss", row["loss"])
             least = phase.early_stopping.min_delta if phase.early_stopping else 0.0

@@ -249,29 +249,32 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
     if config.backbone.until:
         tensors, boundaries = blocks.until(config.backbone.until, tensors, boundaries)
     cut = blocks.split(inputs, tensors, boundaries)
-    if hasattr(task, "token_head"):
+    size, pool = getattr(contract, "size", None), config.backbone.pool or record.pool
+    whole = functools.partial(_pooled, tensors[""], pool, inputs, contract, record.frames)
+    levels = functools.partial(blocks.levels, tensors, boundaries, size)
+    if hasattr(task, "heads"):
+        raw = task.heads(whole, levels, contract, answer, options)
+    elif hasattr(task, "token_head"):
         inputs |= {name: keras.Input((None,), name=name, dtype="int32") for name in getattr(task, "INPUTS", ())}
         raw = task.token_head(tensors[""], inputs, base, answer, options)
     elif hasattr(task, "maps"):
-        raw = task.maps(blocks.levels(tensors, boundaries, contract.size), contract.size, answer, options)
+        raw = task.maps(levels(), size, answer, options)
     elif hasattr(task, "frame_head"):
         assert record.frames is not None  # entries for audio have it
         hearing.check_frames(config, record, contract)
         raw = task.frame_head(tensors[""], record.frames(inputs["count"]), answer, options)
     else:
-        pool = config.backbone.pool or record.pool
-        raw = task.head(_pooled(tensors[""], pool, inputs, contract, record.frames), answer, options)
+        raw = task.head(whole(), answer, options)
     model = keras.Model(inputs, raw, name=record.name.replace("/", "_").replace(":", "_"))
     held = {id(x) for layers in cut.values() for x in layers}
     new = [x for x in model.layers if id(x) not in held and not isinstance(x, keras.layers.InputLayer)]
-    # Layers of the backbone that no map was taken behind, as its last ones may be, are not in the model.
+    # Layers of the backbone that no map was taken behind are not in the model.
     there = {id(x) for x in model.layers}
     cut = {block: kept for block, layers in cut.items() if (kept := tuple(x for x in layers if id(x) in there))}
     if neck := tuple(x for x in new if x.name.startswith("neck_")):
         cut[NECK] = neck
     cut[HEAD] = tuple(x for x in new if not x.name.startswith("neck_"))
     adapted = lora.enable(cut, config.backbone.lora) if config.backbone.lora else frozenset()
-    known = record.sources.get(weights_name or "")
     about = {
         "catalogued": record.name in backbones.catalogue() and "preset" not in record.sources,
         "name": record.name,
@@ -279,7 +282,7 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
         "kind": record.kind,
         "pool": record.pool,
         "weights": weights_name,
-        "licence": known.licence if known else "unknown",
+        "licence": getattr(record.sources.get(weights_name or ""), "licence", "unknown"),
         "hub": keras_hub.configured(base),
         "sizes": record.sizes or None,
         "reads": KINDS[type(contract)],

@@ -271,6 +271,8 @@ def audit(network: Network, plan: PhasePlan, before: dict, after: dict) -> list[
             for inner in layer._flatten_layers():
                 if isinstance(inner, keras.layers.BatchNormalization) and inner.trainable:
                     allowed |= {inner.moving_mean.path, inner.moving_variance.path}
+            if row.trained:  # what a layer is moved in without a gradient
+                allowed |= {v.path for layer in network.blocks[row.block] for v in getattr(layer, "moved", ())}
         names = [v.path for v in network.variables(row.block)]
         moved = [n for n, a, b in zip(names, before[row.block], after[row.block], strict=True) if a != b]
         if stray := [n for n in moved if n not in allowed]:

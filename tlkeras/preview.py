@@ -34,13 +34,13 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, data, network, prefix, tasks
-    from tlkeras.data import grown, sounds, sources, text_sources, texts
+    from tlkeras.data import grown, several, sounds, text_sources, texts
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     wanted = tasks.wanted(cfg.task_name)
-    samples = sources.read(cfg.data, offline, wanted, tasks.annotations(cfg.task_name))
+    samples = several.samples(cfg.data, task, options, offline, wanted, tasks.annotations(cfg.task_name, options))
     if cfg.extend:
         samples = grown.listed_with_old(cfg, samples)
     text = tasks.kind(cfg.task_name) == "text"

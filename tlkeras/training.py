@@ -144,6 +144,7 @@ def _train(
         candidates.check_data(cfg, scouted, held.facts()["sha256"])
     rows = held.rows("train")
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
+    options = task.bind(options, answer) if hasattr(task, "bind") else options
     progress.line(f"data      {held.summary()}")
 
     # ------------------------------------------------------------------ network

@@ -10,7 +10,7 @@ import numpy as np
 from tlkeras import __version__, card, configure, network, tasks
 from tlkeras.artefacts import saved_model, tflite
 from tlkeras.artefacts.proof import Proof, Written
-from tlkeras.data import sources
+from tlkeras.data import several
 from tlkeras.errors import GateError, UsageError, nearest
 from tlkeras.evaluation import Trained, columns_of, open_trained
 from tlkeras.progress import Progress
@@ -93,7 +93,8 @@ def check(config_path, to=(), sets=(), quiet: bool = False) -> list[str]:
             f"No format is named, neither on the command line nor in the config. Name some with --to: {', '.join(FORMATS)}"
         )
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
-    samples = sources.read(cfg.data, texts=tasks.wanted(cfg.task_name), places=tasks.annotations(cfg.task_name))
+    wanted, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name, options)
+    samples = several.samples(cfg.data, task, options, texts=wanted, places=places)
     rows, answer = task.targets(samples.labels, options, cfg.data.classes or samples.classes)
     _, _, answer = task.learnt(rows, np.arange(len(rows)), answer, options)
     net = network.build(
@@ -134,7 +135,7 @@ def contract(trained: Trained, form: str, length: int | None = None) -> dict:
         "licence": backbone["licence"],
         "tlkeras": __version__,
         "input": _input(trained, length),
-        "output": trained.task.OUTPUT,
+        "output": list(trained.task.described(trained.answer)) if "tasks" in trained.answer else trained.task.OUTPUT,
         "answer": trained.answer,
     }
 

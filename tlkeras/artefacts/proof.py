@@ -131,7 +131,7 @@ class Proof:
         audio = self.trained.network.kind == "audio"
         raw = form == "saved_model" and contract["input"].get("columns", True) and not audio
         out = run(form, folder, self._raw() if raw else self._arrays())
-        got = out[f"out_{self.trained.task.OUTPUT}"]
+        got = self._outputs(out)
         if not np.isfinite(got).all():
             raise GateError(f"{form}: the artefact answers values that are no finite numbers. It is not kept.")
         score = self._score(got)
@@ -171,8 +171,17 @@ class Proof:
             )
         return row
 
+    def _outputs(self, out: dict) -> np.ndarray:
+        """What the task judges of what an artefact gave."""
+        task = self.trained.task
+        if hasattr(task, "joined"):
+            return task.joined({k.removeprefix("out_"): x for k, x in out.items()}, self.trained.answer)
+        return out[f"out_{task.OUTPUT}"]
+
     def _apart(self, got) -> tuple[float, float]:
         """How far an artefact's outputs are from the Keras model's, and how much of that float32 rounding explains."""
+        if hasattr(self.trained.task, "heads"):
+            return self.trained.task.apart(got, self.outputs, self.trained.answer)
         if hasattr(self.trained.task, "apart"):
             return self.trained.task.apart(got, self.outputs)
         return float(np.abs(got - self.outputs).max()), 1e-3 * max(1.0, float(np.abs(self.outputs).max()))
@@ -207,9 +216,7 @@ class Proof:
         else:
             # 16 bits of a sound that had more move its scores a little.
             same = float(
-                np.isclose(out[f"out_{task.OUTPUT}"], mine, atol=0.02 * max(1.0, float(np.abs(mine).max())))
-                .all(-1)
-                .mean()
+                np.isclose(self._outputs(out), mine, atol=0.02 * max(1.0, float(np.abs(mine).max()))).all(-1).mean()
             )
         if same < 1 - 1.001 / len(rows):
             raise GateError(

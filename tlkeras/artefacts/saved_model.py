@@ -23,6 +23,7 @@ writes every variable twice (27 MB instead of 14 for EfficientNet-Lite0).
 
 from pathlib import Path
 
+from tlkeras import tasks
 from tlkeras.artefacts import places, sound_signatures
 from tlkeras.errors import MachineError
 
@@ -54,7 +55,8 @@ def _of_images(trained) -> dict:
 
     from tlkeras.data import images
 
-    answers, contract, places = _answers(trained), trained.network.input, hasattr(trained.task, "maps")
+    answers, contract = _answers(trained), trained.network.input
+    places = tasks.on_places(trained.task, trained.answer)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def from_bytes(image_bytes):

@@ -42,8 +42,8 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     model = _convert(trained, contract, calibration, apart and apart[0])
     refuse_custom_operators(model, contract["format"])
     outputs, files = _outputs(trained, apart), {}
-    if classes := trained.answer.get("classes"):
-        files["labels.txt"] = ("\n".join(classes) + "\n").encode()
+    for name, classes in _labels(trained).items():
+        files[name] = ("\n".join(classes) + "\n").encode()
     if apart:
         np.save(folder / LOCATIONS, apart[1])
         shutil.copyfile(decode_client.__file__, folder / "decode.py")
@@ -79,23 +79,39 @@ def _taken_apart(trained, form: str):
     return detectors.parts(trained.answer["detector"], trained.network.model)
 
 
+def _labels(trained) -> dict[str, list[str]]:
+    """The files of classes, a name a line."""
+    if "tasks" not in trained.answer:
+        return {"labels.txt": classes} if (classes := trained.answer.get("classes")) else {}
+    members = trained.task.described(trained.answer).values()
+    return {f"{m}_labels.txt": one["classes"] for m, _, one in members if one.get("classes")}
+
+
 def _outputs(trained, apart) -> dict:
     """What the outputs are, for the metadata."""
-    places = tasks.annotations(trained.config.task_name)
+    if "tasks" in trained.answer:
+        members = trained.task.described(trained.answer).items()
+        return {name: _output(name, task, one, f"{m}_labels.txt") for name, (m, task, one) in members}
     if apart:
         return {
             "offsets": {"name": "offsets", "description": f"Read by decode.py, with {LOCATIONS}."},
             "scores": {"name": "scores", "description": "One number per class.", "labels": "labels.txt"},
         }
+    return {trained.task.OUTPUT: _output(trained.task.OUTPUT, trained.config.task_name, trained.answer, "labels.txt")}
+
+
+def _output(name: str, task: str, answer: dict, labels: str) -> dict:
+    """What one output is; `labels` names the file of its classes."""
+    places = tasks.annotations(task)
     said = {
         "boxes": "Rows of x0, y0, x1, y1 as parts of the image, the number of the class, and the score; -1 behind the last.",
         "masks": "The number of the class of each pixel.",
-        None: "One number per class." if trained.answer.get("classes") else "Values in the unit of the data.",
+        None: "One number per class." if answer.get("classes") else "Values in the unit of the data.",
     }
-    output = {"name": trained.task.OUTPUT, "description": said[places]}
-    if trained.answer.get("classes") and places is None:
-        output["labels"] = "labels.txt"
-    return {trained.task.OUTPUT: output}
+    output = {"name": name, "description": said[places]}
+    if answer.get("classes") and places is None:
+        output["labels"] = labels
+    return output
 
 
 def _write_tokenizer(trained, contract: dict, folder: Path) -> None:
@@ -119,6 +135,10 @@ def _convert(trained, contract: dict, calibration, apart=None) -> bytes:
     from tlkeras.artefacts import saved_model
 
     model, task, answer, form = trained.network.model, trained.task, trained.answer, contract["format"]
+    if form == INT8 and "tasks" in answer and tasks.on_places(task, answer):
+        raise GateError(
+            f"{form}: 8 bits do not hold the places of boxes and masks beside each other in one range. Leave this format out, or train the task alone."
+        )
     if hasattr(task, "judged") or hasattr(task, "respond"):
         raise GateError(
             f"{form}: a network that writes text, word after word, fits a SavedModel only. Leave this format out."
@@ -151,7 +171,8 @@ def _convert(trained, contract: dict, calibration, apart=None) -> bytes:
             x = tf.cast(given[0], tf.float32)
         if apart is not None:
             return dict(zip(("offsets", "scores"), apart(x, training=False), strict=True))
-        return {task.OUTPUT: task.finish(model(x, training=False), answer)}
+        found = task.finish(model(x, training=False), answer)
+        return task.named(found, answer) if hasattr(task, "named") else {task.OUTPUT: found}
 
     with tempfile.TemporaryDirectory() as folder:
         saved_model.save(model, folder, serving_default=forward)

@@ -118,6 +118,7 @@ def schema(vocabulary: Vocabulary) -> dict:
     tasks = [{"enum": list(vocabulary.tasks)}]
     for name, options in vocabulary.tasks.items():
         one = options.model_json_schema()
+        out["$defs"] |= one.pop("$defs", {})
         one["properties"] = {"name": {"const": name}, **one.get("properties", {})}
         tasks.append(one)
     out["properties"]["task"] = {"description": "What is learned.", "anyOf": tasks}

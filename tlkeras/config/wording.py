@@ -64,13 +64,17 @@ def line(doc: Document, path: tuple, text: str) -> str:
 
 def fields(record: type[Section], path: tuple) -> list[str]:
     """The keys that a config may have at a path."""
+    named, found = False, [record]
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False  # a name that the user gave: below it are sections of one of several forms
             continue
-        record = _section(record.model_fields[part].annotation) if part in record.model_fields else None
-        if record is None:
+        own = found[0].model_fields.get(part)
+        found = _sections(own.annotation) if own else []
+        if not own or not found:
             return []
-    return list(record.model_fields)
+        named = typing.get_origin(own.annotation) is dict
+    return list(dict.fromkeys(name for one in found for name in one.model_fields))
 
 
 def _must(tried: list[dict]) -> str:
@@ -106,10 +110,14 @@ def _path(error: dict, values) -> tuple:
 
 def _section(annotation) -> type[Section] | None:
     """The Section inside an annotation such as `list[Phase] | None`, or None."""
+    return next(iter(_sections(annotation)), None)
+
+
+def _sections(annotation) -> list[type[Section]]:
     if (
         isinstance(annotation, type)
         and not isinstance(annotation, types.GenericAlias)
         and issubclass(annotation, Section)
     ):
-        return annotation
-    return next((found for arg in typing.get_args(annotation) if (found := _section(arg))), None)
+        return [annotation]
+    return [found for arg in typing.get_args(annotation) for found in _sections(arg)]

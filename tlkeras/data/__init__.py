@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkeras import config, tasks
-from tlkeras.data import pictures, scan, sound_sources, sources, splits, text_sources
+from tlkeras.data import pictures, scan, several, sound_sources, splits, text_sources
+from tlkeras.data.sources import cache_folder
 from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
 
@@ -46,6 +47,8 @@ class Held:
         """The samples at `rows` as a pipeline reads them, texts and sounds by a Reader. `targets` and `weights` are for all
         samples; None: those as written, and 1 each."""
         targets = self.targets if targets is None else targets
+        if "tasks" in self.answer and isinstance(targets, list):  # as they are judged, not as they are learnt from
+            targets = np.zeros((len(targets), 1), np.float32)
         weights = np.ones(len(self.ids), np.float32) if weights is None else weights
         if reader is not None:
             chosen = at(targets, rows)
@@ -53,7 +56,7 @@ class Held:
             if isinstance(self.inputs[0], tuple):
                 return reader.table(inputs, chosen, weights[rows])
             return reader.table(inputs, chosen, weights[rows], self.fingerprints[rows], [self.hashes[i] for i in rows])
-        if not isinstance(targets, np.ndarray):  # boxes and masks as they are judged, not as they are learnt from
+        if not isinstance(targets, np.ndarray):
             targets = np.zeros((len(targets), 1), np.float32)
         whole = pictures.Table(self.inputs, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
         return whole.keep(rows)
@@ -90,7 +93,7 @@ def prepare(cfg, task, options, run, offline: bool, progress, pixels=None) -> He
     Raises:
         DataError: with every bad file, unless `on_bad: skip`; for duplicates that leak or contradict.
     """
-    texts, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name)
+    texts, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name, options)
     held = collect(
         cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels, texts=texts, places=places
     )
@@ -114,18 +117,17 @@ def collect(
     task on text or sound reads, `places` what a task on places in images does."""
     kind = "image" if texts is None else texts.kind
     samples, looked, report = usable(
-        sources.read(section, offline, texts, places), kind, section, progress, pixels, run
+        several.samples(section, task, options, offline, texts, places), kind, section, progress, pixels, run
     )
     targets, answer = (
         task.targets(samples.labels, options, section.classes or samples.classes)
-        if every_class or places
+        if every_class or places or hasattr(task, "heads")
         else _some_classes(task, samples, options, section)
     )
     strata = task.strata(targets, answer)
     hashes = looked.hashes
     if kind != "text":
-        # Paths of masks differ where the masks do not: only their splits are held against each other.
-        said = [None] * len(samples) if places == "masks" else samples.labels
+        said = several.said(samples.labels, task, places)
         scan.refuse_contradictions(samples.ids, hashes, said, samples.splits)
     else:
         _warn_of_contradictions(hashes, samples.labels, progress)
@@ -288,8 +290,8 @@ def _every_class_in_training(targets, split, answer) -> None:
 
 
 def _named(strata, answer, n: int) -> list:
-    if strata is None:
-        return [None] * n
+    if strata is None or isinstance(strata[0], str):
+        return strata or [None] * n
     return [answer["classes"][s] if 0 <= s < len(answer["classes"]) else "no class" for s in strata]
 
 
@@ -307,7 +309,7 @@ def scan_files(paths, root=None, follow_symlinks: bool = False, progress=None, k
         paths,
         root=root,
         follow_symlinks=follow_symlinks,
-        cache=sources.cache_folder() / "scans.jsonl",
+        cache=cache_folder() / "scans.jsonl",
         progress=progress,
         keep=keep,
     )
@@ -332,7 +334,7 @@ def reopen(run) -> Held:
     cfg = config.load(run.config)
     task = tasks.get(cfg.task_name)
     labels = [json.loads(text) for text in rows["label"]]
-    classes = read_json(run.manifest)["answer"].get("classes") if run.manifest.is_file() else cfg.data.classes
+    classes = tasks.classes(read_json(run.manifest)["answer"]) if run.manifest.is_file() else cfg.data.classes
     options = task.Options.model_validate({k: v for k, v in cfg.task.items() if k != "name"})
     # Of a run that extends another without its samples, an old class may have none.
     targets, answer = task.targets([*labels, *classes] if cfg.extend and classes else labels, options, classes)

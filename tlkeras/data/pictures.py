@@ -17,7 +17,7 @@ MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
 
 @dataclass(frozen=True)
 class Table:
-    """What a pipeline reads: paths, float32 targets (n, ...) or paths of index masks (n,), float32 weights (n,), and of the bytes the
+    """What a pipeline reads: paths, float32 targets (n, ...) or paths of index masks (n,) or a field of such for each of several tasks, float32 weights (n,), and of the bytes the
     fingerprints that the scan saw and their SHA-256 as hex. A file that changed since makes the pipeline fail
     with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept."""
 
@@ -40,6 +40,8 @@ class Table:
     @property
     def places(self) -> str | None:
         """'boxes' or 'masks' where the targets are places in the picture, which move when it is turned."""
+        if self.targets.dtype.names:
+            return "places"  # among the targets of several tasks
         return "masks" if self.masked else "boxes" if self.targets.ndim == 3 else None
 
     def keep(self, rows) -> "Table":
@@ -107,10 +109,12 @@ def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
     """Returns `f(i, view) -> (float32 (h, w, 3), target, weight)`: the augmented view of a sample, for tf.data."""
     import tensorflow as tf
 
-    from tlkeras.data import augment, spatial
+    from tlkeras.data import augment, several, spatial
 
     larger = pixels
-    if table.places:
+    if table.targets.dtype.names:
+        one = several.augmenter(options, table, pixels.size)
+    elif table.places:
         one = spatial.spatial_augmenter(options, pixels.size, table.places)
     else:
         plain = augment.sample_augmenter(options, pixels.size)
@@ -192,6 +196,10 @@ def answering(table: Table, size: tuple[int, int]):
     or a vector of them."""
     import tensorflow as tf
 
+    if table.targets.dtype.names:
+        from tlkeras.data import several
+
+        return several.answering(table, size)
     weights = tf.constant(table.weights, tf.float32)
     if not table.masked:
         targets = tf.constant(table.targets, tf.float32)

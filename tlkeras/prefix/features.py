@@ -212,8 +212,8 @@ def _impossible(cfg: Config, cut: Cut) -> str | None:
         return "other tokens are masked in every batch"
     if cfg.augment.mixup or cfg.augment.cutmix:
         return "mixup and cutmix mix pixels of several samples"
-    if cfg.augment.active and tasks.annotations(cfg.task_name):
-        return f"augmentation moves the {tasks.annotations(cfg.task_name)} with the pixels"
+    if cfg.augment.active and (places := tasks.annotations(cfg.task_name, tasks.options_of(cfg))):
+        return f"augmentation moves the {places} with the pixels"
     if any(None in shape for shape, _ in cut.specs) and tasks.kind(cfg.task_name) == "audio":
         return "sounds and transcripts are as long as they are"
     if cfg.augment.active and cfg.prefix.views == "live":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlkeras.reports import adapted, facts, forgetting, measured, mistakes, page, record, results
+from tlkeras.reports import adapted, facts, forgetting, measured, mistakes, page, record, results, several
 from tlkeras.run import write_text
 
 
@@ -15,12 +15,13 @@ def report(folder) -> Path:
         StorageError: when the page cannot be written.
     """
     found = facts.read(folder)
+    many = "tasks" in found.answer
     parts = [
-        ("results", "How good it is", measured.figures(found)),
+        ("results", "How good it is", (several if many else measured).figures(found)),
         ("forgetting", "What was forgotten", forgetting.forgetting(found)),
         ("adaptation", "Before and after adapting", adapted.adapted(found)),
         ("training", "How it was trained", record.training(found)),
-        ("mistakes", "What it gets wrong", mistakes.pictured(found)),
+        ("mistakes", "What it gets wrong", (several if many else mistakes).pictured(found)),
         ("data", "The data", record.data(found)),
         ("artefacts", "What can be deployed", record.artefacts(found)),
         ("repeat", "To do it again", record.repeat(found)),

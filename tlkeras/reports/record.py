@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 
-from tlkeras.reports import charts, soups
+from tlkeras.reports import charts, several, soups
 from tlkeras.reports.classes import ROWS
 from tlkeras.reports.facts import Facts
 from tlkeras.reports.measured import SHARES, value_names
@@ -213,7 +213,8 @@ def _counts(facts: Facts) -> Html:
     if not (isinstance(held.targets, np.ndarray) and {"classes", "values"} & set(held.answer)):
         # Targets of other forms than a class or a number: only how many samples there are.
         cells = [[title, f"{len(rows_of[s]):,}"] for s, title in SPLITS if s in rows_of]
-        return table(["Split", facts.things.capitalize()], cells, caption="How the data was split.")
+        counted = table(["Split", facts.things.capitalize()], cells, caption="How the data was split.")
+        return join(counted, several.labels(facts)) if "tasks" in facts.answer else counted
     if not held.answer.get("classes"):
         cells = []
         for k, value in enumerate(value_names(facts) if facts.answer else ["value"]):
@@ -250,11 +251,11 @@ def _counts(facts: Facts) -> Html:
             "",
         ]
     )
-    several = " An image counts for each of its classes." if held.answer.get("multi_label") else ""
+    more = " An image counts for each of its classes." if held.answer.get("multi_label") else ""
     return table(
         ["Class", *(t for s, t in SPLITS if s in counts), "All", ""],
         cells,
-        f"Images per class and split.{several}",
+        f"Images per class and split.{more}",
         numbers=range(1, len(counts) + 2),
     )
 

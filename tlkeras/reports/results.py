@@ -92,6 +92,10 @@ def _verdict(facts: Facts) -> Html:
             _last(facts),
         )
     result = facts.result
+    if "tasks" in result:
+        from tlkeras.reports import several  # which looks at the figures of each task, and they at this module
+
+        return several.verdict(facts)
     main, n = result["main"], result["n"]
     value, between = result["metrics"][main], result["intervals"].get(main)
     images = facts.samples().replace(facts.things, facts.things[:-1]) if n == 1 else facts.samples()

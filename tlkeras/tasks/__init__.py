@@ -25,6 +25,13 @@ NEW                               the blocks that begin at random
 columns, decode, serving          take the sizes of the pictures, (height, width): in their targets, as `size`, as `sizes` (B, 2)
 apart(got, expected)              -> (how far two sets of outputs are apart, how much of that rounding explains)
 
+Several tasks at once (several.py) offer `heads` instead of `head` and `maps`, and
+
+bind(options, answer)             -> options for `loss` and `metrics`, which know what the outputs are
+balanced(trained, network, options)   the model as it is trained
+told(network, options)            what is learnt besides, for the history
+named(outputs, answer), joined(named, answer)   outputs by name, as an artefact gives them, and back
+
 A task on images and the same on texts or sounds share a module. Tasks on texts and sounds may offer more:
 
 encode(samples, targets, reader)  -> (inputs, targets, owners, spans), see data.texts: rows other than one a sample
@@ -80,6 +87,9 @@ TASKS = {
     "speech-recognition": ("audio", "speech_recognition", Wanted((), kind="audio", whole=True)),
     "speech-to-text": ("audio", "speech_to_text", Wanted((), kind="audio", whole=True)),
     "causal-lm": ("text", "causal_lm", Wanted(("text",), labelled=False)),
+    "image-multitask": ("image", "several", None),
+    "text-multitask": ("text", "several", Wanted(("text",), pairs=True)),
+    "audio-multitask": ("audio", "several", Wanted((), kind="audio")),
 }
 
 
@@ -115,19 +125,34 @@ def wanted(name: str) -> Wanted | None:
     return TASKS[name][2]
 
 
-def annotations(name: str) -> str | None:
-    """What stands in the pictures of a task on images: 'boxes' or 'masks'; None where the label is of the whole."""
-    return getattr(get(name), "ANNOTATIONS", None)
+def annotations(name: str, options=None) -> str | None:
+    """What stands in the pictures of a task on images: 'boxes' or 'masks'; None where the label is of the whole. With
+    the `options` of several tasks, 'places' where one of them looks for such."""
+    task = get(name)
+    return task.annotations(options) if hasattr(task, "heads") and options else getattr(task, "ANNOTATIONS", None)
 
 
-def new(name: str) -> list[str]:
-    """The blocks of a task's networks that begin at random."""
-    return list(getattr(get(name), "NEW", ("head",)))
+def on_places(task, answer: dict) -> bool:
+    """Whether a task, or one of several, answers with places in pictures."""
+    return task.on_places(answer) if hasattr(task, "heads") else hasattr(task, "maps")
 
 
-def recipe(name: str) -> str:
+def classes(answer: dict):
+    """The classes that the outputs stand for, of several tasks {member: classes}; None where there are none."""
+    if "tasks" in answer:
+        every = {**answer["tasks"], **({by["member"]: by} if (by := answer["split_by"]) else {})}
+        return {m: one["answer"].get("classes") for m, one in every.items()}
+    return answer.get("classes")
+
+
+def new(name: str, places: str | None = None) -> list[str]:
+    """The blocks of a task's networks that begin at random; of several with `places` the neck too."""
+    return list(getattr(get(name), "NEW", ("neck", "head") if places else ("head",)))
+
+
+def recipe(name: str, places: str | None = None) -> str:
     """The recipe of phases that suits a task."""
-    return getattr(get(name), "RECIPE", "fine_tune")
+    return getattr(get(name), "RECIPE", "places" if places else "fine_tune")
 
 
 def options() -> dict:

@@ -177,7 +177,7 @@ def _judged(
         _timed(cfg, net, shared.answer, precision, length, notes) if latency else {"milliseconds": None, "bytes": None}
     )
     row |= {"seconds": round(time.monotonic() - began, 1), "notes": notes}
-    stored = "found stored" if not found.computed else f"{found.computed} samples computed"
+    stored = "found stored" if not found.computed else f"{found.computed} rows computed"
     progress.line(f"scouted   {one.label}: {metric} {said:.3f} by a linear probe, {row['seconds']:.0f} s, {stored}")
     return row, out
 

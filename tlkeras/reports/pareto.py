@@ -79,12 +79,14 @@ def _labels(scout: dict) -> Html:
 
 def _frame(x, y, costs: tuple[float, float], scores: tuple[float, float], shares: bool) -> Html:
     floor, parts = HEIGHT - BOTTOM, []
-    steps = (1, 2, 5) if costs[1] - costs[0] < 2.5 else (1,)
-    marks = [s * 10.0**e for e in range(math.floor(costs[0]) - 1, math.ceil(costs[1]) + 1) for s in steps]
+    decades = [10.0**e for e in range(math.floor(costs[0]) - 1, math.ceil(costs[1]) + 1)]
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(n / 10 for n in range(10, 100, 4))):
+        marks = [v for d in decades for v in (s * d for s in steps) if costs[0] <= math.log10(v) <= costs[1]]
+        if len(marks) >= 3:  # the coarsest that says enough
+            break
     for v in marks:
-        if costs[0] <= math.log10(v) <= costs[1]:
-            parts.append(tag("line", x1=x(v), x2=x(v), y1=floor, y2=floor + 4, class_="axis"))
-            parts.append(tag("text", _short(v), x=x(v), y=floor + 18, text_anchor="middle"))
+        parts.append(tag("line", x1=x(v), x2=x(v), y1=floor, y2=floor + 4, class_="axis"))
+        parts.append(tag("text", _short(v), x=x(v), y=floor + 18, text_anchor="middle"))
     span = scores[1] - scores[0]
     step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100, math.inf) if span / s <= 8)
     for n in range(math.ceil(scores[0] / step), math.floor(scores[1] / step) + 1):
@@ -100,8 +102,8 @@ def _frame(x, y, costs: tuple[float, float], scores: tuple[float, float], shares
 def _short(value: float) -> str:
     for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
-            return f"{value / unit:g} {letter}"
-    return f"{value:g}"
+            return f"{value / unit:.3g} {letter}"
+    return f"{value:.3g}"
 
 
 def _name(name: str, at: float, height: float, taken: list) -> Html:

@@ -214,7 +214,7 @@ def test_labels_of_the_target_move_no_weight(write_config, tmp_path, dark):
         asked = {"method": "self-training", "path": str(folder), "epochs": 1, "rounds": 1, "threshold": 0.34}
         phases = [{**PHASES[0], "epochs": 4}]
         config = write_config(train={"batch": 8, "phases": phases}, adapt=asked)
-        runs.append(tlkeras.train(config, tmp_path / name, quiet=True))
+        runs.append(tlkeras.train(config, tmp_path / f"run-{name}", quiet=True))
     assert all((a == b).all() for a, b in zip(*map(weights_of, runs), strict=True))
     own, other = (read_json(run.adapt) for run in runs)
     assert own["rounds"][0]["labels"] == other["rounds"][0]["labels"] > 0

@@ -32,7 +32,7 @@ def load(path, sets=()):
         raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
     if cfg.sweep and (mistakes := _unfit(path, sets, cfg, origin)):
         raise ConfigError(*mistakes)
-    if cfg.adapt and (why := _unadaptable(cfg)):
+    if cfg.adapt and (why := _unadaptable(cfg.adapt.method, cfg)):
         raise ConfigError(f"{origin(('adapt', 'method'))}: adapt.method: {why}")
     return cfg, origin
 
@@ -71,9 +71,9 @@ def takes(path, sets, key: str, value) -> bool:
     return True
 
 
-def _unadaptable(cfg: config.Config) -> str | None:
+def _unadaptable(method: str, cfg: config.Config) -> str | None:
     """Why the method of adapting does not suit the task, as far as the config tells."""
-    method, task, kind = cfg.adapt.method, cfg.task_name, tasks.kind(cfg.task_name)
+    task, kind = cfg.task_name, tasks.kind(cfg.task_name)
     if task.removeprefix(f"{kind}-") not in ("classification", "regression"):
         return f"adapting to another domain suits classification and regression of images, texts and sounds; this task is {task}. Leave `adapt` out."
     if method == "masked-lm" and kind != "text":

@@ -513,6 +513,14 @@ def test_a_wrong_config_is_told_with_what_to_do(task, more, said, tmp_path, tiny
     assert str(told.value).startswith(str(path)) or "config.yaml" in str(told.value)
 
 
+def test_a_task_alone_is_opened_again_without_what_the_others_need():
+    members = {"topic": {"name": "image-classification"}, "ground": {"name": "semantic-segmentation"}}
+    chosen = several.Options.model_validate({"tasks": members, "only": "topic"})
+    labels = [{"topic": t, "ground": {"mask": "gone.png", "size": [4, 4], "names": []}} for t in "ab"]
+    rows, answer = several.targets(labels, chosen, {"topic": ["a", "b"]})
+    assert [list(row) for row in rows] == [["topic"], ["topic"]] and list(answer["tasks"]) == ["topic"]
+
+
 def test_a_column_without_a_label_is_named(tmp_path):
     with pytest.raises(DataError, match="task words: no sample has a label"):
         several.targets([{"topic": "a", "words": None}, {"topic": "b", "words": None}], options())

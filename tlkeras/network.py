@@ -249,7 +249,8 @@ def _assemble(config, answer, record: Backbone, base, contract, weights_name: st
     if config.backbone.until:
         tensors, boundaries = blocks.until(config.backbone.until, tensors, boundaries)
     cut = blocks.split(inputs, tensors, boundaries)
-    size, pool = getattr(contract, "size", None), config.backbone.pool or record.pool
+    size: Any = getattr(contract, "size", None)  # of images
+    pool = config.backbone.pool or record.pool
     whole = functools.partial(_pooled, tensors[""], pool, inputs, contract, record.frames)
     levels = functools.partial(blocks.levels, tensors, boundaries, size)
     if hasattr(task, "heads"):
@@ -330,17 +331,8 @@ def _recorded(backbone: dict) -> Backbone:
         return hearing.rebuilt(backbone)
     known = keras_hub.family(backbone["family"])
     source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
-    return Backbone(
-        backbone["name"],
-        known.name,
-        _no_build,
-        known.blocks,
-        None,
-        backbone["pool"],
-        sources=source,
-        opened=known.opened,
-        kind=known.kind,
-    )
+    rest: Any = {"sources": source, "opened": known.opened, "kind": known.kind}
+    return Backbone(backbone["name"], known.name, _no_build, known.blocks, None, backbone["pool"], **rest)
 
 
 def _no_build(size, weights):

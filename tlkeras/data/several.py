@@ -58,7 +58,9 @@ def _read(section, members: dict, offline: bool, texts, kind: str | None) -> Sam
             return chosen if any(chosen) else None
         return cells[place[named]] or None
 
-    return replace(read, labels=[{m: label(m, cells) for m in members} for cells in read.labels], classes={})
+    return replace(
+        read, labels=[{m: label(m, cells) for m in members} for cells in read.labels], classes=dict.fromkeys(members)
+    )
 
 
 def _joined(found: list[Samples], members: list[str]) -> Samples:

@@ -46,6 +46,8 @@ def targets(labels, options: Options, classes=None):
     rows: list[dict] = [{} for _ in labels]
     answers, split_by = {}, None
     for m, own in options.tasks.items():
+        if classes is not None and m not in classes:
+            continue  # of a run of one task alone that is opened again: the others were needed for the splits
         made, one = _own_targets(m, own, [label.get(m) for label in labels], own.classes or (classes or {}).get(m))
         known = [i for i, label in enumerate(labels) if label.get(m) is not None]
         for i in known:

@@ -53,12 +53,14 @@ class Build:
 
 def _pixels(side: int, crop: float = 0.875, interpolation: str = "bilinear", half: bool = False) -> Pixels:
     mean, std = ((0.5,) * 3, (0.5,) * 3) if half else (_MEAN, _STD)
+    scale: Any
+    offset: Any
     scale, offset = tuple(1 / (255 * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
     return Pixels((side, side), scale, offset, "rgb", interpolation, crop)
 
 
 # torchvision and timm stride in the second convolution of a block (ResNet "v1.5"), and have no biases before a norm.
-_RESNET = ((r".*_conv", {"use_bias": False}), *((f"conv{i}_block1_1_conv", {"strides": 1}) for i in (3, 4, 5)),
+_RESNET: tuple[tuple[str, dict], ...] = ((r".*_conv", {"use_bias": False}), *((f"conv{i}_block1_1_conv", {"strides": 1}) for i in (3, 4, 5)),
            *((f"conv{i}_block1_2_conv", {"strides": 2}) for i in (3, 4, 5)))  # fmt: skip
 _INCEPTION = ((r"batch_normalization(_\d+)?", {"scale": True}),)
 _VGGS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -86,6 +88,9 @@ _SWINS = {
 
 
 def _builds() -> Iterable[Build]:
+    config: dict[str, Any]
+    of: tuple[str, ...]
+    counts: tuple[int, ...]
     for depth, counts in ((18, (2, 2, 2, 2)), (34, (3, 4, 6, 3))):
         config = {"input_conv_filters": [64], "input_conv_kernel_sizes": [7], "stackwise_num_filters": [64, 128, 256, 512],
                   "stackwise_num_blocks": list(counts), "stackwise_num_strides": [1, 2, 2, 2], "block_type": "basic_block"}  # fmt: skip
@@ -108,14 +113,14 @@ def _builds() -> Iterable[Build]:
     for depth in (121, 169, 201):
         name = f"densenet{depth}"
         yield Build(f"{name}_torch", name, ("DENSENET",), _both(name), _pixels(224), epsilon=1e-5)
-    for b, own, timm, tf in _EFFICIENTNETS:
+    for b, first, theirs, tf in _EFFICIENTNETS:
         name, low = f"efficientnet_b{b}", 1e-5 if b < 5 else 1e-3
         yield Build(
-            f"{name}_torchvision", name, ("EFFICIENTNET",), (f"torchvision:{name}",), _pixels(*own, "bicubic"),
+            f"{name}_torchvision", name, ("EFFICIENTNET",), (f"torchvision:{name}",), _pixels(*first, "bicubic"),
             epsilon=low, facts={"top": 8},
         )  # fmt: skip
         yield Build(
-            f"{name}_timm", name, ("EFFICIENTNET_TIMM",), (f"timm:{name}",), _pixels(*timm, "bicubic", half=b == 1), epsilon=1e-5
+            f"{name}_timm", name, ("EFFICIENTNET_TIMM",), (f"timm:{name}",), _pixels(*theirs, "bicubic", half=b == 1), epsilon=1e-5
         )  # fmt: skip
         yield Build(
             f"{name}_tf", name, ("EFFICIENTNET_TIMM",), (f"timm:tf_{name}",), _pixels(*tf, "bicubic"),
@@ -159,15 +164,15 @@ def _builds() -> Iterable[Build]:
     for name, (patch, layers, heads, width, mlp) in _VITS.items():
         config = {"patch_size": patch, "num_layers": layers, "num_heads": heads, "hidden_dim": width, "mlp_dim": mlp}
         short = {"base": "b", "large": "l", "huge": "h"}.get(name.split("_")[1])
-        timm = (f"timm:{'_patch'.join(name.rsplit('_', 1))}_224",)
+        timms = (f"timm:{'_patch'.join(name.rsplit('_', 1))}_224",)
         if short:
             of = (f"torchvision:vit_{short}_{patch}",)
             yield Build(f"{name}_torchvision", "vit", ("VIT",), of, _pixels(224), config, hub=True)
         yield Build(
-            f"{name}_timm", "vit", ("VIT_TIMM",), timm, _pixels(224, 0.9, "bicubic", half=True), config, hub=True
+            f"{name}_timm", "vit", ("VIT_TIMM",), timms, _pixels(224, 0.9, "bicubic", half=True), config, hub=True
         )
-    for name, (width, depths, heads, window, side) in _SWINS.items():
-        config = {"embed_dim": width, "depths": depths, "num_heads": heads, "window_size": window}
+    for name, (width, depths, several, window, side) in _SWINS.items():
+        config = {"embed_dim": width, "depths": depths, "num_heads": several, "window_size": window}
         size = name.split("_")[1]
         of = (f"timm:swin_{size}_patch4_window{window}_{side}",)
         if window == 7 and size != "large":
@@ -322,8 +327,11 @@ def stated(config: dict, pixels: Pixels) -> Pixels:
         return pixels
     with contextlib.suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
         mean, std = (tuple(float(n) for n in given[key]) for key in ("mean", "std"))
+        scale: Any
+        offset: Any
         scale, offset = tuple(1 / (255 * s) for s in std), tuple(0.0 - m / s for m, s in zip(mean, std, strict=True))
+        side: Any
         side, crop = given.get("input_size", (3, *pixels.size))[1:], float(given.get("crop_pct") or 1.0)
         interpolation = given.get("interpolation", pixels.interpolation)
-        return Pixels(tuple(map(int, side)), scale, offset, "rgb", interpolation, crop)
+        return Pixels((int(side[0]), int(side[1])), scale, offset, "rgb", interpolation, crop)
     return pixels

@@ -35,7 +35,17 @@ TYPES = (
 )
 OWN = ("wav2vec2", "hubert", "electra")  # Converted by what is written here.
 # Compared with transformers number by number, with random weights: what `transformers` makes anew, and these by their converters.
-COMPARED = (*transformers.TEXT, *presets.TRANSFORMERS, *OWN, "gemma", "mistral", "mixtral", "qwen2_moe", "qwen3")
+COMPARED = (
+    *transformers.TEXT,
+    *presets.TRANSFORMERS,
+    *OWN,
+    "gemma",
+    "mistral",
+    "mixtral",
+    "qwen2_moe",
+    "qwen3",
+    "smollm3",
+)
 # The same, of small networks, and found to differ: by how much of numbers up to 2.5.
 DIFFERENT = {"gemma2": 0.7, "gemma3_text": 2.7}
 # Variables of keras-hub that follow from the sizes.

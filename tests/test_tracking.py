@@ -36,11 +36,14 @@ def scalars(folder) -> dict:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder)).Reload()
-    return {
-        tag: [(e.step, float(e.tensor_proto.float_val[0])) for e in events.Tensors(tag)]
+    import tensorflow as tf
+
+    read = {
+        tag: [(e.step, tf.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
         for tag in events.Tags()["tensors"]
-        if tag != "model card/text_summary"
-        if events.Tensors(tag)[0].tensor_proto.float_val
+    }
+    return {
+        tag: [(step, float(v)) for step, v in pairs] for tag, pairs in read.items() if pairs[0][1].dtype.kind == "f"
     }
 
 

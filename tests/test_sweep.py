@@ -124,7 +124,16 @@ def test_a_killed_sweep_goes_on_and_uses_no_number_twice(swept, tmp_path, colour
 def test_what_does_worse_than_the_others_is_ended_early(tmp_path, colours, tiny_backbone):
     over = {"train.phases.0.learning_rate": [0.03, 1e-9], "train.seed": [0, 1]}
     path = configured(
-        tmp_path, colours, tiny_backbone, {"epochs": 5}, over=over, trials=3, sampler="grid", startup=2, grace=2
+        tmp_path,
+        colours,
+        tiny_backbone,
+        {"epochs": 5},
+        over=over,
+        trials=3,
+        metric="val_loss",
+        sampler="grid",
+        startup=2,
+        grace=2,
     )
     found = sweeping.sweep(path, tmp_path / "swept", quiet=True)
     assert [(t["trial"], t["state"], t["epochs"]) for t in sorted(found["trials"], key=lambda t: t["trial"])] == [

@@ -30,7 +30,7 @@ def load(path, sets=()):
             raise ConfigError(*(f"{origin(key)}: {why}" for key, why in found.items()))
     elif wrong := spatial.unsuited(cfg.augment, tasks.annotations(cfg.task_name)):
         raise ConfigError(*(f"{origin(('augment', key))}: augment.{key} {why}" for key, why in wrong.items()))
-    if cfg.sweep and (mistakes := _unfit(path, sets, cfg, origin)):
+    if cfg.sweep and (mistakes := _unfit(path, sets, cfg.sweep.over, origin, cfg.train.phases is None)):
         raise ConfigError(*mistakes)
     if cfg.adapt and (why := _unadaptable(cfg.adapt.method, cfg)):
         raise ConfigError(f"{origin(('adapt', 'method'))}: adapt.method: {why}")
@@ -40,15 +40,15 @@ def load(path, sets=()):
 FIXED = ("name", "extends", "version", "sweep")
 
 
-def _unfit(path, sets, cfg: config.Config, origin) -> list[str]:
+def _unfit(path, sets, over: dict, origin, by_recipe: bool) -> list[str]:
     """What is wrong with a sweep's keys and values: each is put into the config as --set would."""
     found = []
-    for key, tried in cfg.sweep.over.items():
+    for key, tried in over.items():
         where = next(o for n in (3, 2, 1) if (o := origin(("sweep", "over", key)[:n])) != "default")
         if key.split(".")[0] in FIXED:
             found.append(f"{where}: sweep.over: {key} is the same in every trial.")
             continue
-        if key.startswith("train.phases.") and cfg.train.phases is None:
+        if key.startswith("train.phases.") and by_recipe:
             found.append(
                 f"{where}: sweep.over: {key} needs phases that are written out in train.phases; now the recipe makes them. `tlkeras init` writes them."
             )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tlkeras.config.section import Count, Section, Seed
 
@@ -26,10 +26,17 @@ class Range(Section):
         return self
 
 
+# Told apart before they are checked, so that a mistake in one is not reported as one in the other too.
+Tried = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[list[Any], Field(min_length=1), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "range"),
+]
+
+
 class Sweep(Section):
     """A search over keys of the config, by `tlkeras sweep`; the other verbs pass it over."""
 
-    over: dict[str, Range | Annotated[list[Any], Field(min_length=1)]] = Field(
+    over: dict[str, Tried] = Field(
         min_length=1,
         description="What is tried for which key, written as for --set: a list of values, or low and high of a range.",
     )

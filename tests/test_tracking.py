@@ -41,7 +41,11 @@ def scalars(folder) -> dict:
         tag: [(e.step, tf.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
         for tag in events.Tags()["tensors"]
     }
-    return {tag: [(step, float(v)) for step, v in pairs] for tag, pairs in read.items() if pairs[0][1].ndim == 0}
+    return {
+        tag: [(step, float(v)) for step, v in pairs]
+        for tag, pairs in read.items()
+        if pairs[0][1].shape == () and pairs[0][1].dtype.kind == "f"
+    }
 
 
 def test_tensorboard_is_told_without_being_asked_and_changes_no_weight(trained):

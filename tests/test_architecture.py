@@ -53,7 +53,6 @@ FLOORS = [
         "sharing",
     },
     {"command"},
-    {"weights_cli"},
     {"cli", "__main__"},
 ]
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}

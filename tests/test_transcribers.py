@@ -269,7 +269,7 @@ backbone: {{name: {name}, sound: {{seconds: 0.8}}}}
 train:
   batch: 16
   phases:
-    - {{name: all, train: all, epochs: {40 if request.param == 'whisper' else 80}, learning_rate: 3e-3, clip_norm: 1}}
+    - {{name: all, train: all, epochs: {40 if request.param == "whisper" else 80}, learning_rate: 3e-3, clip_norm: 1}}
 """)
     return tlkeras.train(folder / "c.yaml", folder / "run", quiet=True)
 

@@ -25,7 +25,8 @@ class Averaged:
         self.moving = moving
         self.variables = [v for v in moving if "float" in str(v.dtype)]
         self.mean: list = []
-        self.count, self.inside, self.closed = 0, None, -1
+        self.count, self.closed = 0, -1
+        self.inside: list[np.ndarray] | None = None
 
     def begin(self, epoch: int) -> None:
         if self.how.kind == "ema" and epoch >= self.first and not self.mean:

@@ -13,19 +13,15 @@ from pydantic import ValidationError
 
 from tlkeras.config import document
 from tlkeras.config.document import Document
+from tlkeras.config.phases import Average, EarlyStopping, Phase
 from tlkeras.config.records import (
     Adapt,
     Augmentation,
-    Average,
     Backbone,
     Config,
     Data,
-    Distill,
-    EarlyStopping,
     Export,
-    Extend,
     Lora,
-    Phase,
     Prefix,
     Train,
     size_in_bytes,
@@ -33,6 +29,7 @@ from tlkeras.config.records import (
 )
 from tlkeras.config.section import Section
 from tlkeras.config.sweeps import Range, Sweep
+from tlkeras.config.teachers import Distill, Extend
 from tlkeras.config.wording import fields, line, sentences
 from tlkeras.errors import ConfigError, nearest
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from tlkeras.config.phases import Phase, listed_names
 from tlkeras.config.section import Count, Fraction, Positive, Section, Seed
 from tlkeras.config.sweeps import Sweep
 from tlkeras.config.teachers import Distill, Extend
@@ -18,10 +19,6 @@ def size_in_bytes(text: str) -> int:
     if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]B)", text)):
         raise ValueError(f"a size is a number and MB, GB or TB, as in 20GB; received {text}")
     return int(float(found[1]) * {"MB": 1e6, "GB": 1e9, "TB": 1e12}[found[2]])
-
-
-def _listed(value):
-    return [value] if isinstance(value, str) else value
 
 
 class Data(Section):
@@ -84,10 +81,10 @@ class Lora(Section):
     rank: Count = Field(8, description="Width of the two thin matrices of each kernel.")
     alpha: Positive | None = Field(None, description="Their product is scaled by alpha / rank. None: rank.")
     dropout: Fraction = Field(0.0, description="Part of an adapter's input left out while training.")
-    blocks: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+    blocks: Annotated[list[str], BeforeValidator(listed_names, json_schema_input_type=str | list[str])] = Field(
         ["all"], min_length=1, description="Blocks that get adapters: names and patterns as in phases."
     )
-    layers: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+    layers: Annotated[list[str], BeforeValidator(listed_names, json_schema_input_type=str | list[str])] = Field(
         ["query", "value", "query_dense", "value_dense"],
         min_length=1,
         description="Dense layers inside them, by name; globs. '*' adapts every one.",
@@ -146,85 +143,6 @@ class Backbone(Section):
         "squash",
         description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off.",
     )
-
-
-class EarlyStopping(Section):
-    patience: Count = Field(5, description="Epochs without improvement before the phase ends.")
-    min_delta: float = Field(0.0, ge=0, description="What counts as improvement.")
-
-
-def _averaged(value):
-    return {"kind": value} if isinstance(value, str) else value
-
-
-class Average(Section):
-    """What a phase is judged by and ends with instead of its last weights: a mean over its course."""
-
-    kind: Literal["ema", "swa"] = Field(
-        description="ema: a moving average of all updates; swa: the mean of the weights at the ends of epochs."
-    )
-    decay: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.99, description="ema: what an update leaves of the average; less while there are few of them."
-    )
-    start: Count | None = Field(
-        None, description="The first epoch that counts. None: ema 1, swa the first of the second half."
-    )
-
-    def first(self, epochs: int) -> int:
-        """The first epoch that counts, from 0, in a phase of so many."""
-        usual = 1 if self.kind == "ema" else epochs // 2 + 1
-        return min(self.start or usual, epochs) - 1
-
-
-class Phase(Section):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = Field(description="Shown in plan, history and report.")
-    train: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
-        min_length=1,
-        description="Blocks to train: names, globs, ranges `block3..block5`, slices `blocks[-2:]`, `head`, `all`.",
-    )
-    epochs: Count = Field(description="Passes over the training data.")
-    learning_rate: Positive = Field(description="The rate of the head; blocks below have it times their factor.")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="Factor from each trained block to the one below it; 0.7 protects early blocks."
-    )
-    unfreeze: Count | None = Field(
-        None,
-        description="Gradual unfreezing: epochs until the next block joins; it begins with the topmost one, and head and neck where they are trained. None: all at once.",
-    )
-    rates: dict[str, Positive] = Field(
-        {}, description="Factor on the learning rate by block (names and patterns as in train); overrides layer_decay."
-    )
-    batchnorm: Literal["frozen", "train", "adapt"] | dict[str, Literal["frozen", "train", "adapt"]] = Field(
-        "frozen",
-        description="BatchNorm of trained blocks: frozen (but for neck and head, which begin at random); train (batch statistics); adapt (only its statistics move). Or per block.",
-    )
-    optimizer: Literal["adamw", "adam", "sgd", "lion", "rmsprop"] = Field(
-        "adamw", description="adamw decays weights apart from the gradient."
-    )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Scaled with each block's learning rate; never on biases and normalisation."
-    )
-    schedule: Literal["constant", "cosine", "linear", "slanted", "cyclic"] = Field(
-        "cosine",
-        description="How the learning rate falls over the phase: not, along half a cosine or a line to 0, along a line to 1/32 (slanted), or in every epoch anew to 1/100 (cyclic).",
-    )
-    warmup: Fraction = Field(0.1, description="Part of the phase over which the learning rate rises from 0.")
-    clip_norm: Positive | None = Field(
-        None, description="Gradients are scaled down to this norm, per learning-rate group."
-    )
-    average: Annotated[
-        Average | None,
-        BeforeValidator(_averaged, json_schema_input_type=Literal["ema", "swa"] | Average | None),
-    ] = Field(None, description="Judge and keep averaged weights: ema, swa, or a mapping. None: the last ones.")
-    early_stopping: EarlyStopping | None = Field(
-        None, description="Stop on the validation loss and keep the best weights. None: train all epochs."
-    )
-
-    @model_validator(mode="after")
-    def _averages_an_epoch(self):
-        if self.average and (self.average.start or 1) > self.epochs:
-            raise ValueError(f"average.start: the phase has {self.epochs} epochs; received {self.average.start}")
-        return self
 
 
 class Augmentation(Section):
@@ -361,7 +279,7 @@ class Adapt(Section):
         None,
         description="Of the loss beside that of the task, or of a sample with a label of its own making. 0: the control, the same training without it. None: 1.",
     )
-    train: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] | None = Field(
+    train: Annotated[list[str], BeforeValidator(listed_names, json_schema_input_type=str | list[str])] | None = Field(
         None, min_length=1, description="Blocks to train while adapting, as in phases. None: those of the last phase."
     )
     epochs: Count = Field(

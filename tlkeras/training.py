@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tlkeras import (
@@ -25,7 +26,7 @@ from tlkeras import (
     tracking,
 )
 from tlkeras.backbones import keras_hub_tokens
-from tlkeras.config import Config
+from tlkeras.config import Config, Phase
 from tlkeras.data import grown, sounds, texts
 from tlkeras.errors import UsageError
 from tlkeras.evaluation import Trained
@@ -84,7 +85,11 @@ def train(
             return run
         with tracking.opened(cfg, run, progress) as told:
             told_of = [told.epoch, *([each_epoch] if each_epoch else [])]
-            _train(cfg, origin, run, resume, offline, progress, told_of, scouted)
+            ready = _prepared(cfg, origin, run, resume, offline, progress, told_of, scouted)
+            with ready.fitting.stopped_by_signals():
+                ready.fitting.all(ready.plans, resume)
+                adaptation.finish(ready.adapting)
+            _finish(ready, run, progress)
             told.file(card.write(run))
     return run
 
@@ -96,7 +101,8 @@ def looked(path, look, sets=(), offline: bool = False, quiet: bool = False):
     with tempfile.TemporaryDirectory() as folder:
         run = create(Path(folder) / "run")
         write_text(run.config, config.render(cfg))
-        return _train(cfg, origin, run, False, offline, Progress(quiet), look=look)
+        ready = _prepared(cfg, origin, run, False, offline, Progress(quiet))
+        return look(ready.fitting, ready.plans, ready.phases)
 
 
 def _config_file(what) -> Path:
@@ -109,17 +115,23 @@ def _config_file(what) -> Path:
     return made
 
 
-def _train(
-    cfg: Config,
-    origin,
-    run: Run,
-    resume: bool,
-    offline: bool,
-    progress: Progress,
-    each_epoch=(),
-    scouted=None,
-    look=None,
-):
+@dataclass(frozen=True)
+class Ready:
+    """A run that stands before its first phase. `cfg`: as its data and network are, which an earlier stage may have changed."""
+
+    cfg: Config
+    net: network.Network
+    answer: dict
+    precision: str
+    fitting: Fitting
+    plans: list[plans.PhasePlan]
+    phases: list[Phase]
+    adapting: adaptation.Adaptation | None
+
+
+def _prepared(
+    cfg: Config, origin, run: Run, resume: bool, offline: bool, progress: Progress, each_epoch=(), scouted=None
+) -> Ready:
     import keras
 
     # ------------------------------------------------------------------ another domain
@@ -201,13 +213,14 @@ def _train(
         each_epoch,
         adapting,
     )
-    if look:
-        return look(fit, phase_plans, phases)
-    with fit.stopped_by_signals():
-        fit.all(phase_plans, resume)
-        adaptation.finish(adapting)
+    return Ready(cfg, net, answer, precision, fit, phase_plans, phases, adapting)
 
-    # ------------------------------------------------------------------ result
+
+def _finish(ready: Ready, run: Run, progress: Progress) -> None:
+    """Keeps the network of a run whose phases are done."""
+    import keras
+
+    cfg, net, answer, precision = ready.cfg, ready.net, ready.answer, ready.precision
     # A model over the same layers that was never compiled: what is saved is the network alone.
     done = net.model
     if cfg.backbone.lora:
@@ -223,10 +236,9 @@ def _train(
             files.write_safetensors(temporary, lora.adapters(net.blocks))
     manifest = read_json(run.manifest)
     write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
-    run.record("done", seconds=round(time.monotonic() - fit.began, 1))
+    run.record("done", seconds=round(time.monotonic() - ready.fitting.began, 1))
     if cfg.extend:
         progress.line(f"forgotten {extension.line(extension.judge(run, cfg, progress))}")
-    return None
 
 
 def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dict:

@@ -33,6 +33,7 @@ FULL = {
         "seed": 7,
     },
     "export": {"to": ["tflite"], "max_drop": 0.1},
+    "sweep": {"over": {"train.batch": {"low": 8, "high": 32}}},
 }
 # What pydantic calls things. None of it means anything to who writes a YAML file.
 JARGON = (
@@ -96,7 +97,7 @@ export: [tflit]
     assert mistakes(tmp_path, text) == [
         "c.yaml:1:1: data is missing.",
         f"c.yaml:1:1: task: there is no task 'image-clasification'; there are {', '.join(tasks.TASKS)}. Did you mean image-classification?",
-        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, train, export.",
+        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, train, export, sweep.",
         "c.yaml:4:3: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0? List: tlkeras backbones",
         "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, sound, lora, pool, resize.",
         "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
@@ -222,7 +223,8 @@ def records():
     for path, record in found:
         for name, field in record.model_fields.items():
             if (inner := _section(field.annotation)) is not None:
-                found.append(((*path, name, 0) if name == "phases" else (*path, name), inner))
+                below = {"phases": (0,), "over": ("train.batch",)}.get(name, ())
+                found.append(((*path, name, *below), inner))
     return [*found, (("task",), configure.vocabulary().tasks["image-classification"])]
 
 
@@ -246,7 +248,7 @@ def at(values, path):
 
 
 def test_the_property_tests_see_every_record():
-    assert len({path for path, _ in FIELDS}) == 12 and len(FIELDS) > 60
+    assert len({path for path, _ in FIELDS}) == 14 and len(FIELDS) > 60
 
 
 def test_the_full_config_has_no_mistake(tmp_path):

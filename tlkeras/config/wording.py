@@ -64,10 +64,13 @@ def line(doc: Document, path: tuple, text: str) -> str:
 
 def fields(record: type[Section], path: tuple) -> list[str]:
     """The keys that a config may have at a path."""
+    named = False  # a key of the user's own comes next, as in sweep.over
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False
             continue
-        record = _section(record.model_fields[part].annotation) if part in record.model_fields else None
+        found = record.model_fields[part].annotation if part in record.model_fields else None
+        record, named = _section(found), typing.get_origin(found) is dict
         if record is None:
             return []
     return list(record.model_fields)

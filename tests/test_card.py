@@ -3,6 +3,8 @@
 pytest tests/test_card.py
 """
 
+import shutil
+
 import pytest
 import yaml
 
@@ -75,7 +77,8 @@ def test_every_part_is_there_once_and_in_order(made):
 
 def test_the_card_of_a_run_without_a_test_split_and_of_one_on_numbers(write_config, tmp_path, colours):
     table = tmp_path / "table.csv"
-    files = sorted(colours.rglob("*.png"))
+    shutil.copytree(colours, tmp_path / "colours")
+    files = sorted(p.relative_to(tmp_path) for p in (tmp_path / "colours").rglob("*.png"))
     table.write_text("image,label\n" + "".join(f"{p},{i / 7}\n" for i, p in enumerate(files)))
     config = write_config(task="image-regression", data={"path": str(table), "val": 0.2, "test": 0.0})
     run = tlkeras.train(config, tmp_path / "run", quiet=True)

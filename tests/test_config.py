@@ -42,6 +42,7 @@ FULL = {
     },
     "adapt": {"method": "mmd", "path": "drawn", "weight": 0.5},
     "export": {"to": ["tflite"], "max_drop": 0.1},
+    "sweep": {"over": {"train.batch": {"low": 8, "high": 32}}},
 }
 # What pydantic calls things. None of it means anything to who writes a YAML file.
 JARGON = (
@@ -105,9 +106,9 @@ export: [tflit]
     assert mistakes(tmp_path, text) == [
         "c.yaml:1:1: data is missing.",
         f"c.yaml:1:1: task: there is no task 'image-clasification'; there are {', '.join(tasks.TASKS)}. Did you mean image-classification?",
-        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, extend, distill, train, export.",
+        "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, extend, distill, train, adapt, export, sweep.",
         "c.yaml:4:3: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0? List: tlkeras backbones",
-        "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, sound, lora, pool, resize.",
+        "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, sound, lora, pool, until, resize.",
         "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
         "c.yaml:9:33: train.phases.0.epochs: must be at least 1; received 0.",
         "c.yaml:9:65: train.phases.0.optimizer: must be 'adamw', 'adam', 'sgd', 'lion' or 'rmsprop'; received 'adamm'. Did you mean adam?",
@@ -231,7 +232,8 @@ def records():
     for path, record in found:
         for name, field in record.model_fields.items():
             if (inner := _section(field.annotation)) is not None:
-                found.append(((*path, name, 0) if name == "phases" else (*path, name), inner))
+                below = {"phases": (0,), "over": ("train.batch",)}.get(name, ())
+                found.append(((*path, name, *below), inner))
     return [*found, (("task",), configure.vocabulary().tasks["image-classification"])]
 
 
@@ -255,7 +257,7 @@ def at(values, path):
 
 
 def test_the_property_tests_see_every_record():
-    assert len({path for path, _ in FIELDS}) == 16 and len(FIELDS) > 60
+    assert len({path for path, _ in FIELDS}) == 18 and len(FIELDS) > 60
 
 
 def test_the_full_config_has_no_mistake(tmp_path):
@@ -279,7 +281,7 @@ def test_a_wrong_type_in_every_key_is_refused_by_name_and_line(tmp_path, path, n
     values = copy.deepcopy(FULL)
     at(values, path)[name] = [[{"wrong": ["type"]}]]
     text = document.write(values)
-    rows = [n for n, row in enumerate(text.splitlines(), 1) if re.match(rf"[- ]*{name}:", row)]
+    rows = [n for n, row in enumerate(text.splitlines(), 1) if re.match(rf"[- ]*['\"]?{name}['\"]?:", row)]
     said = [m for m in mistakes(tmp_path, text) if f": {'.'.join(map(str, (*path, name)))}" in m]
     # In a list the item is shown, which stands a line below the key.
     assert any(0 <= int(m.split(":")[1]) - row <= 1 for m in said for row in rows), said

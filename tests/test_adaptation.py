@@ -4,6 +4,7 @@ not do.
 pytest tests/test_adaptation.py
 """
 
+import copy
 import csv
 import json
 import shutil
@@ -246,7 +247,7 @@ def test_statistics_over_batches_are_those_over_all_samples():
 
 def test_a_weight_of_0_is_the_training_without_it(write_config, tmp_path, dark):
     """The control learns from the source as if no target were there."""
-    top, more = PHASES[1], {**PHASES[1], "name": "more"}
+    top, more = PHASES[1], {**copy.deepcopy(PHASES[1]), "name": "more"}
     task = {"name": "image-classification", "dropout": 0.0}
     control = write_config(
         "a.yaml",

@@ -45,6 +45,7 @@ def facts(folder, task, table, answer, score, pictures) -> Facts:
         history=[],
         events=[],
         metrics={"test": {"split": "test", "main": "map" if "boxes" in table else "miou", **score(table, answer)}},
+        baselines={},
         split="test",
         predictions=table,
         answer=answer,

@@ -330,7 +330,7 @@ def test_networks_of_samples_classify_too(table, tmp_path):
 task: audio-classification
 data: {{path: {table.parent}/few.csv, label: label, val: 0, test: 0.3}}
 backbone: {{name: {tmp_path}/net}}
-train: {{phases: [{{name: head, train: [head], epochs: 1}}]}}
+train: {{phases: [{{name: head, train: [head], epochs: 1, learning_rate: 0.001}}]}}
 """)
     run = tlkeras.train(tmp_path / "c.yaml", tmp_path / "run", quiet=True)
     (row,) = artefacts.export(run.folder, ["tflite"], quiet=True)

@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from tlkeras.backbones import spectra
+from tlkeras.backbones.wav2vec2_layers import TimeNorm
 
 FAR = -1e9
 
@@ -62,35 +63,11 @@ class WhisperMel(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tlkeras")
-class Whole(layers.Layer):
+class Whole(TimeNorm):
     """All values of a sound to zero mean and unit variance, over the frames that hold sound: group normalisation with
     one group."""
 
-    def __init__(self, framing, **kwargs):
-        super().__init__(**kwargs)
-        self.framing = framing
-
-    def build(self, x_shape, count_shape):
-        self.gamma = self.add_weight(shape=(x_shape[-1],), initializer="ones", name="gamma")
-        self.beta = self.add_weight(shape=(x_shape[-1],), initializer="zeros", name="beta")
-
-    def call(self, x, count):
-        from tlkeras.backbones.wav2vec2_layers import first
-
-        kernel, stride = self.framing
-        y = ops.cast(x, "float32")
-        mask = first(y, (count - kernel) // stride + 1)
-        n = ops.maximum(ops.sum(mask, (1, 2), keepdims=True), 1) * x.shape[-1]
-        mean = ops.sum(y * mask, (1, 2), keepdims=True) / n
-        variance = ops.sum(ops.square(y - mean) * mask, (1, 2), keepdims=True) / n
-        y = (y - mean) / ops.sqrt(variance + 1e-5)
-        return ops.cast(y, self.compute_dtype) * self.gamma + self.beta
-
-    def compute_output_shape(self, x_shape, count_shape):
-        return x_shape
-
-    def get_config(self):
-        return {**super().get_config(), "framing": self.framing}
+    axes = (1, 2)
 
 
 @keras.saving.register_keras_serializable("tlkeras")

@@ -7,13 +7,12 @@ Weights come from Hugging Face directories and from presets of keras-hub; both a
 """
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from tlkeras.backbones import Backbone, Boundaries
-from tlkeras.errors import ModelError, listed
+from tlkeras.backbones import Backbone, Boundaries, directories
+from tlkeras.errors import ModelError
 
 ENCODER_END, EMBEDDING, PLACES, END = "encoder_top", "embedding", "decoder_positions", "top"
 
@@ -58,13 +57,7 @@ def load(backbone: Backbone, folder: Path, kind: str, sizes_of, prefix: str, out
     config = files.read_config(folder / "config.json")
     if kind_of(config) != kind:
         raise ModelError(f"{folder} must hold a network of type {kind}; it holds {kind_of(config) or 'another'}.")
-    sizes = sizes_of(config, folder)
-    if asdict(sizes) != backbone.sizes:
-        other = [f"{k}: {v}, not {backbone.sizes[k]}" for k, v in asdict(sizes).items() if v != backbone.sizes[k]]
-        raise ModelError(
-            listed(f"{folder} has other sizes than {backbone.name}", other)
-            + f"\n  Name the directory itself: backbone: {{name: {folder}}}"
-        )
+    directories.check_sizes(backbone, folder, sizes_of(config, folder))
     model = backbone.build(None, None)
     found = from_hub(folder, kind) if "registered_name" in config else transformers.read_tensors(folder)
     tensors = {n.removeprefix(prefix): t for n, t in found.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras.backbones import Backbone, Sound, Source
+from tlkeras.backbones import Backbone, Sound, Source, directories
 from tlkeras.errors import ModelError, listed
 
 RATE, STEP = 16000, 320
@@ -157,12 +157,7 @@ def from_directory(folder: Path) -> Backbone | None:
     Raises:
         ModelError: when its config asks for what is not built here.
     """
-    from tlkeras.weights import files
-
-    if not (folder / "config.json").is_file():
-        return None
-    config = files.read_config(folder / "config.json")
-    if config.get("model_type") not in KINDS:
+    if (config := directories.config_of(folder, lambda c: c.get("model_type") in KINDS)) is None:
         return None
     return entry(folder.name, sizes_of(config, folder), Source(str(folder), "unknown"), key="preset")
 
@@ -271,13 +266,7 @@ def load(backbone: Backbone, folder: Path):
     config = files.read_config(folder / "config.json")
     if (kind := config.get("model_type")) not in KINDS:
         raise ModelError(f"{folder} must hold one of {', '.join(KINDS)}; its model_type is {kind!r}.")
-    sizes = sizes_of(config, folder)
-    if asdict(sizes) != backbone.sizes:
-        other = [f"{k}: {v}, not {backbone.sizes[k]}" for k, v in asdict(sizes).items() if v != backbone.sizes[k]]
-        raise ModelError(
-            listed(f"{folder} has other sizes than {backbone.name}", other)
-            + f"\n  Name the directory itself: backbone: {{name: {folder}}}"
-        )
+    directories.check_sizes(backbone, folder, sizes_of(config, folder))
     model = backbone.build(None, None)
     weights.assign(model, tensors(transformers.read_tensors(folder), KINDS[kind]), names(model))
     return model

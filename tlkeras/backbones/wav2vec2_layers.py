@@ -34,6 +34,8 @@ class Evened(layers.Layer):
 class TimeNorm(layers.Layer):
     """Each channel to zero mean and unit variance over the frames of its sound: group normalisation, a channel a group."""
 
+    axes: tuple[int, ...] = (1,)  # frames
+
     def __init__(self, framing, **kwargs):
         super().__init__(**kwargs)
         self.framing = framing
@@ -46,9 +48,9 @@ class TimeNorm(layers.Layer):
         kernel, stride = self.framing
         y = ops.cast(x, "float32")
         mask = first(y, (count - kernel) // stride + 1)
-        n = ops.maximum(ops.sum(mask, 1, keepdims=True), 1)
-        mean = ops.sum(y * mask, 1, keepdims=True) / n
-        variance = ops.sum(ops.square(y - mean) * mask, 1, keepdims=True) / n
+        n = ops.maximum(ops.sum(mask, 1, keepdims=True), 1) * (x.shape[-1] if 2 in self.axes else 1)
+        mean = ops.sum(y * mask, self.axes, keepdims=True) / n
+        variance = ops.sum(ops.square(y - mean) * mask, self.axes, keepdims=True) / n
         y = (y - mean) / ops.sqrt(variance + 1e-5)
         return ops.cast(y, self.compute_dtype) * self.gamma + self.beta
 

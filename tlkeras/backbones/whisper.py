@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from tlkeras.backbones import Backbone, Sound, Source, transcribers
+from tlkeras.backbones import Backbone, Sound, Source, directories, transcribers
 from tlkeras.errors import ModelError, listed
 
 RATE, STEP = 16000, 320
@@ -127,12 +127,7 @@ def from_directory(folder: Path) -> Backbone | None:
     Raises:
         ModelError: when its config asks for what is not built here.
     """
-    from tlkeras.weights import files
-
-    if not (folder / "config.json").is_file():
-        return None
-    config = files.read_config(folder / "config.json")
-    if transcribers.kind_of(config) != "whisper":
+    if (config := directories.config_of(folder, lambda c: transcribers.kind_of(c) == "whisper")) is None:
         return None
     return entry(folder.name, sizes_of(config, folder), {"preset": Source(str(folder), "unknown")})
 

@@ -165,7 +165,7 @@ def kept(name: str) -> dict:
     """The arrays of one case: config and weights as transformers saves them, inputs and outputs."""
     import tempfile
 
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     model = build(name)
     with tempfile.TemporaryDirectory() as folder:

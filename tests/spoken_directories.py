@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras.weights import transformers
+from tlkeras.foreign import transformers
 
 _SPECIAL = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
 

@@ -16,9 +16,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Lower floors first; a room imports its own floor and those below.
 FLOORS = [
     {"errors", "progress"},
-    {"run", "config", "device", "steps", "fused", "tracking", "averages"},
+    {"run", "config", "device", "steps", "fused", "tracking", "averages", "foreign"},
     {"blocks", "lora"},
-    {"backbones", "weights", "detectors", "decoders"},
+    {"backbones", "detectors", "decoders"},
+    {"weights"},
     {
         "metrics",
         "transferability",

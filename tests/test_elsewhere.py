@@ -19,7 +19,8 @@ import pytest
 
 from tlkeras.backbones import torch_builds
 from tlkeras.errors import ModelError, UsageError
-from tlkeras.weights import elsewhere, hugging_face, mapping, name_files, name_maps, sources, transformers, verified
+from tlkeras.foreign import mapping, name_files, name_maps, sources, transformers
+from tlkeras.weights import elsewhere, hugging_face, verified
 
 EXACT = 1e-4
 needs_torch = pytest.mark.skipif(

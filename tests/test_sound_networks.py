@@ -16,7 +16,8 @@ import pytest
 from tlkeras import backbones, weights
 from tlkeras.backbones import deepspeech, spectra, wav2vec2
 from tlkeras.errors import ModelError
-from tlkeras.weights import files, transformers
+from tlkeras.foreign import files, transformers
+from tlkeras.foreign.tensors import assign
 
 
 @functools.lru_cache(1)
@@ -159,7 +160,7 @@ def test_a_checkpoint_of_deepspeech_computes_what_tensorflow_1_did(tmp_path):
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver(made).save(session, str(tmp_path / "best_dev-3"), write_meta_graph=False)
     model, found = deepspeech.network(width), deepspeech.checkpoint(files.read_checkpoint(tmp_path / "best_dev-3"))
-    weights.assign(model, found, {x.path: (x.path, None) for x in model.weights})
+    assign(model, found, {x.path: (x.path, None) for x in model.weights})
     x = make_golden_sound.sound()[None]
     ours = model({"samples": x, "count": np.array([x.shape[1]], "int32")})
 

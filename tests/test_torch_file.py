@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ModelError
-from tlkeras.weights import torch_file
+from tlkeras.foreign import torch_file
 
 KINDS = {
     "float32": "FloatStorage",
@@ -300,7 +300,7 @@ def test_hostile_pickles_are_refused_and_named(tmp_path, monkeypatch, case, layo
 
 
 def test_more_tensors_than_any_model_has_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("tlkeras.weights.pickled.MAX_TENSORS", 3)
+    monkeypatch.setattr("tlkeras.foreign.pickled.MAX_TENSORS", 3)
     one = GOOD
     value = ordered(*(text(f"w{i}") + one for i in range(4)))
     with pytest.raises(ModelError, match="more than 3 tensors"):

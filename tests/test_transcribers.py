@@ -20,6 +20,7 @@ from tlkeras import artefacts, backbones, evaluation, weights
 from tlkeras.backbones import moonshine, spectra, spoken_tokens, transcribers, whisper
 from tlkeras.data import waveforms
 from tlkeras.errors import ConfigError, DataError, ModelError
+from tlkeras.foreign.tensors import assign
 
 MODULES = {"whisper": whisper, "moonshine": moonshine}
 KINDS = tuple(MODULES)
@@ -93,7 +94,7 @@ def test_weights_of_keras_hub_compute_the_same_here(kind):
     config = {"registered_name": f"keras_hub>{kind.capitalize()}Backbone", "config": hub.get_config()}
     model = module.build(module.sizes_of(config, "hub"))
     tensors = transcribers.hub_tensors(hub, kind)
-    weights.assign(model, tensors, transcribers.names(model, module.OUTSIDE, module.INSIDE))
+    assign(model, tensors, transcribers.names(model, module.OUTSIDE, module.INSIDE))
     tokens, mask = golden_speech.TOKENS, np.ones((1, 5), "int32")
     theirs = {"decoder_token_ids": tokens, "decoder_padding_mask": mask}
     if kind == "whisper":

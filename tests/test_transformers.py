@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ModelError
-from tlkeras.weights import files, transformers, vocabularies
+from tlkeras.foreign import files, transformers, vocabularies
 
 EXACT = 1e-5
 LETTERS = [chr(ord("a") + i) for i in range(18)]

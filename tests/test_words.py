@@ -22,7 +22,7 @@ from tlkeras.artefacts import places, tokenizer_client, tokenizer_file
 from tlkeras.backbones import Tokens, keras_hub_tokens, words
 from tlkeras.data import texts
 from tlkeras.errors import ModelError
-from tlkeras.weights import transformers, vocabularies
+from tlkeras.foreign import transformers, vocabularies
 
 PACKAGES = Path(__file__).parents[1] / "examples" / "packages" / "packages.csv"
 GPT2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

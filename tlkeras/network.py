@@ -21,6 +21,7 @@ from tlkeras.backbones import (
 )
 from tlkeras.blocks import HEAD, NECK
 from tlkeras.errors import ConfigError, ModelError
+from tlkeras.foreign.tensors import TORCH, read
 from tlkeras.run import open_run, read_json
 
 KINDS = {Pixels: "image", Tokens: "text", Sound: "audio"}
@@ -166,11 +167,11 @@ def _filled(config, network: Network, wanted: str | None) -> Network:
     path = Path(wanted or "")
     if (
         tasks.annotations(config.task_name) != "boxes"
-        or path.suffix not in (".safetensors", *weights.TORCH)
+        or path.suffix not in (".safetensors", *TORCH)
         or not path.is_file()
     ):
         return network
-    kind, tensors = tasks.options_of(config).detector, weights.read(path)
+    kind, tensors = tasks.options_of(config).detector, read(path)
     if not detectors.whole(kind, tensors):
         return network
     _, _, missing = detectors.load(kind, network.model, tensors)
@@ -205,7 +206,7 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     Raises:
         ModelError: when the file does not fit.
     """
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     record = _recorded(backbone)
     takes = _contract(backbone)

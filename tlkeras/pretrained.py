@@ -135,7 +135,7 @@ def open_preset(preset, offline: bool = False) -> Opened:
     """
     import keras_hub
 
-    from tlkeras.weights import files, presets
+    from tlkeras.foreign import files, presets
 
     folder = _folder(preset, offline)
     if not (folder / "config.json").is_file():
@@ -168,7 +168,7 @@ def open_preset(preset, offline: bool = False) -> Opened:
 
 
 def _folder(preset, offline: bool) -> Path:
-    from tlkeras.weights import presets
+    from tlkeras.foreign import presets
 
     if presets.is_handle(str(preset)):
         return presets.fetch(str(preset), offline)
@@ -184,7 +184,7 @@ def _folder(preset, offline: bool) -> Path:
 
 def _class_in(path: Path) -> str:
     """The class of keras-hub that a config names; '' without one."""
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     return str(files.read_config(path).get("registered_name", "")).removeprefix("keras_hub>") if path.is_file() else ""
 

@@ -8,7 +8,7 @@ from tlkeras.errors import ModelError, listed
 
 def config_of(folder: Path, suits) -> dict | None:
     """The config.json of a directory; None where there is none, or `suits(config)` is false."""
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     if not (folder / "config.json").is_file():
         return None

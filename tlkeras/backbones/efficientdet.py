@@ -12,7 +12,7 @@ from functools import partial
 
 from tlkeras.backbones import Backbone, Pixels
 from tlkeras.backbones.efficientnet_lite import STAGES, STEM, conv, ends, scaled, stages
-from tlkeras.backbones.torch_fields import fields
+from tlkeras.foreign.torch_fields import fields
 
 # Name: width, depth, pixels a side, weights (BatchNorm statistics too; measured).
 VARIANTS = {

@@ -12,7 +12,7 @@ import math
 from functools import partial
 
 from tlkeras.backbones import Backbone, Pixels, Source
-from tlkeras.backbones.torch_fields import fields
+from tlkeras.foreign.torch_fields import fields
 
 # Kernel, repeats, filters, expansion, stride of each stage at width and depth 1.
 STAGES = (
@@ -66,12 +66,8 @@ def entries() -> tuple[Backbone, ...]:
 def build(name: str, size: tuple[int, int], weights: str | None = None):
     """Builds a variant: (B, height, width, 3) pixels in -0.99..1 to features (B, height / 32, width / 32, 1280).
 
-    `size` is (height, width); `weights` is what `tlkeras.weights.load` takes, None for random ones.
+    `size` is (height, width); `tlkeras.weights.load` reads files, so `weights` is None.
     """
-    if weights is not None:
-        from tlkeras.weights import load
-
-        return load(next(entry for entry in entries() if entry.name == name), weights, size)
     import keras
 
     width, depth, _, _ = VARIANTS[name]

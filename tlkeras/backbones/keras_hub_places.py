@@ -50,7 +50,7 @@ def decoder(folder: Path, config: dict, width: int) -> dict[str, list] | None:
     import keras_hub
     import numpy as np
 
-    from tlkeras.weights import files, presets
+    from tlkeras.foreign import files, presets
 
     if whole(config) != "SegFormerBackbone" or config["config"].get("projection_filters") != 2 * width:
         return None

@@ -21,7 +21,7 @@ def of_preset(preset: str, offline: bool = False):
     """
     import keras_hub
 
-    from tlkeras.weights import transformers
+    from tlkeras.foreign import transformers
 
     folder = directory(next((p.handle for p in presets() if p.name == preset and not p.misfiled), preset), offline)
     converted, made = from_transformers(folder), prepared(folder)
@@ -92,7 +92,7 @@ def of_run(folder):
     """
     import keras_hub
 
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     path = Path(folder) / "tokenizer.json"
     config = files.read_config(path)

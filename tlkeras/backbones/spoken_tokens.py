@@ -20,7 +20,7 @@ def of_directory(folder: Path):
     """
     import keras_hub
 
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     config = files.read_config(folder / "config.json")
     kind = transcribers.kind_of(config)
@@ -62,7 +62,7 @@ def _whisper(folder: Path):
     """keras-hub's WhisperTokenizer of tokenizer.json, or of vocab.json, merges.txt and added_tokens.json."""
     from keras_hub.models import WhisperTokenizer
 
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     if (folder / "tokenizer.json").is_file():
         stored = files.read_config(folder / "tokenizer.json")
@@ -96,7 +96,7 @@ def _moonshine(folder: Path):
     from keras_hub.models import MoonshineTokenizer
     from sentencepiece import sentencepiece_model_pb2 as pieces
 
-    from tlkeras.weights import files
+    from tlkeras.foreign import files
 
     stored = files.read_config(folder / "tokenizer.json")
     if stored["model"].get("type") != "BPE" or not stored["model"].get("byte_fallback"):

@@ -277,7 +277,7 @@ def suited(name: str, tensors: Iterable[str], architecture: str | None = None) -
     Raises:
         UsageError: when there is no such entry, or when two builds have these names and only their padding tells them apart.
     """
-    from tlkeras.weights import name_maps
+    from tlkeras.foreign import name_maps
 
     made = [b for b in BUILDS.values() if name in ("" if b.hub else b.base, b.name.rpartition("_")[0])]
     if name in BUILDS or not made:
@@ -310,7 +310,7 @@ def speaks(rules, names: set[str]) -> bool:
 def covered(name: str, model, tensors: dict, whole: bool = False, allow: Iterable[str] = ()):
     """What tensors of torchvision or timm fill of a `model` that was built by `name`; see `mapping.cover`. `whole`: with its
     classifier."""
-    from tlkeras.weights import mapping, name_maps
+    from tlkeras.foreign import mapping, name_maps
 
     made, tensors = BUILDS[name], mapping.renamed(tensors, name_maps.RENAMES)
     head = () if whole else (*name_maps.HEADS, *made.head)

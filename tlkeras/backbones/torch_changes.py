@@ -97,7 +97,7 @@ def _inception_names(model) -> dict[str, str]:
     """PyTorch's names for layers that Keras calls by a counter, which tells the order they were made in."""
     from keras import layers
 
-    from tlkeras.weights.name_maps import INCEPTION_ORDER
+    from tlkeras.foreign.name_maps import INCEPTION_ORDER
 
     def counter(layer) -> int:
         tail = layer.name.rpartition("_")[2]

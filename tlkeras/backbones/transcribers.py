@@ -51,8 +51,8 @@ def load(backbone: Backbone, folder: Path, kind: str, sizes_of, prefix: str, out
     Raises:
         ModelError: when the directory holds a network of other sizes, is damaged, or its weights do not fit.
     """
-    from tlkeras import weights
-    from tlkeras.weights import files, transformers
+    from tlkeras.foreign import files, transformers
+    from tlkeras.foreign.tensors import assign
 
     config = files.read_config(folder / "config.json")
     if kind_of(config) != kind:
@@ -62,7 +62,7 @@ def load(backbone: Backbone, folder: Path, kind: str, sizes_of, prefix: str, out
     found = from_hub(folder, kind) if "registered_name" in config else transformers.read_tensors(folder)
     tensors = {n.removeprefix(prefix): t for n, t in found.items()}
     tensors = {n: t for n, t in tensors.items() if n != "proj_out.weight"}  # the embeddings once more
-    weights.assign(model, tensors, names(model, outside, inside))
+    assign(model, tensors, names(model, outside, inside))
     return model
 
 
@@ -136,7 +136,7 @@ def from_hub(folder: Path, kind: str) -> dict:
     """
     import keras_hub
 
-    from tlkeras.weights import files, presets
+    from tlkeras.foreign import files, presets
 
     presets.check(folder, "audio")
     cls = getattr(keras_hub.models, f"{kind.capitalize()}Backbone")

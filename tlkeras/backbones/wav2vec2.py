@@ -260,15 +260,15 @@ def load(backbone: Backbone, folder: Path):
     Raises:
         ModelError: when the directory holds a network of other sizes, is damaged, or its weights do not fit.
     """
-    from tlkeras import weights
-    from tlkeras.weights import files, transformers
+    from tlkeras.foreign import files, transformers
+    from tlkeras.foreign.tensors import assign
 
     config = files.read_config(folder / "config.json")
     if (kind := config.get("model_type")) not in KINDS:
         raise ModelError(f"{folder} must hold one of {', '.join(KINDS)}; its model_type is {kind!r}.")
     directories.check_sizes(backbone, folder, sizes_of(config, folder))
     model = backbone.build(None, None)
-    weights.assign(model, tensors(transformers.read_tensors(folder), KINDS[kind]), names(model))
+    assign(model, tensors(transformers.read_tensors(folder), KINDS[kind]), names(model))
     return model
 
 

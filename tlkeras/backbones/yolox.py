@@ -10,7 +10,7 @@ from functools import partial
 
 from tlkeras.backbones import Backbone, Pixels
 from tlkeras.backbones.csp import conv_norm, stage, unit
-from tlkeras.backbones.torch_fields import fields
+from tlkeras.foreign.torch_fields import fields
 
 # Name: width, depth, pixels a side, weights (BatchNorm statistics too; measured).
 VARIANTS = {

@@ -54,7 +54,7 @@ def load(kind: str, model, tensors: dict) -> tuple[list[str], list[str], list[st
 def _names(kind: str, model, tensors: dict) -> dict:
     """{variable path: (name of its tensor, axes)}: of the backbone where it is the checkpoint's, of neck and head."""
     from tlkeras.backbones import efficientdet, yolox
-    from tlkeras.backbones.torch_fields import fields
+    from tlkeras.foreign.torch_fields import fields
 
     _, neck, head, _ = LAYOUTS[kind]
     flat = {name.replace(".", "_"): name for name in tensors}

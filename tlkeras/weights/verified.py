@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tlkeras.backbones import Backbone, torch_builds
 from tlkeras.errors import ModelError
-from tlkeras.weights import elsewhere, mapping, name_files, name_maps, sources
-from tlkeras.weights.sources import Found
+from tlkeras.foreign import mapping, name_files, name_maps, sources
+from tlkeras.foreign.sources import Found
+from tlkeras.weights import elsewhere
 
 EXACT = 1e-4
 BATCH = 2

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from tlkeras.errors import MachineError, ModelError, missing_extra
-from tlkeras.weights import files
+from tlkeras.foreign import files
 
 KAGGLE, HUGGING_FACE = "kaggle://", "hf://"
 WEIGHTS = ("model.weights.h5", "model.weights.json", "model.safetensors", "model.safetensors.index.json")
@@ -86,7 +86,7 @@ def check(folder: Path, kind: str = "image"):
         raise ModelError(
             f"{folder} must have a config.json; so it is no KerasHub preset, Hugging Face or timm directory."
         )
-    from tlkeras.weights import transformers
+    from tlkeras.foreign import transformers
 
     config = files.read_config(folder / "config.json")
     if kind == "text" and config.get("model_type") in transformers.TEXT:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tlkeras.weights import files
+from tlkeras.foreign import files
 
 WORDPIECE, BYTES, STORED = ("vocab.txt",), ("vocab.json", "merges.txt"), ("tokenizer.json",)
 ALBERT, XLM = ("spiece.model",), ("sentencepiece.bpe.model",)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from tlkeras.weights import files, vocabularies
+from tlkeras.foreign import files, vocabularies
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fnmatch import translate
 from pathlib import Path
 
 from tlkeras.errors import UsageError, listed, nearest
-from tlkeras.weights.mapping import Rules
+from tlkeras.foreign.mapping import Rules
 
 KEYS = ("layout", "rules", "unused", "missing")
 MAX_SIZE, MAX_RULES, MAX_LENGTH = 1_000_000, 10_000, 500

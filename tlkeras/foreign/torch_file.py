@@ -14,8 +14,8 @@ import zlib
 from pathlib import Path
 
 from tlkeras.errors import ModelError
-from tlkeras.weights.files import check_zip
-from tlkeras.weights.pickled import MAX_SIZE, MAX_TENSORS, Storage, Tensor, run, show
+from tlkeras.foreign.files import check_zip
+from tlkeras.foreign.pickled import MAX_SIZE, MAX_TENSORS, Storage, Tensor, run, show
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 MAX_DIMENSIONS = 32

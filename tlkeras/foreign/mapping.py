@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from tlkeras.backbones.torch_fields import FIELDS
 from tlkeras.errors import ModelError
+from tlkeras.foreign.torch_fields import FIELDS
 
 Rules = tuple[tuple[str, str], ...]
 

@@ -16,8 +16,8 @@ import re
 from pathlib import Path
 
 from tlkeras.errors import ModelError, listed
-from tlkeras.weights import files, presets, torch_file, vocabularies
-from tlkeras.weights.transformers_models import TEXT, Text
+from tlkeras.foreign import files, presets, torch_file, vocabularies
+from tlkeras.foreign.transformers_models import TEXT, Text
 
 MAX_LAYERS = 1000
 READERS = {"model.safetensors": files.read_safetensors, "pytorch_model.bin": torch_file.read}

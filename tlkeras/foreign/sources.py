@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tlkeras.errors import ModelError, UsageError
-from tlkeras.weights import files, presets, torch_file
+from tlkeras.foreign import files, presets, torch_file
 
 TORCH = (".pth", ".pt", ".bin")
 # Where checkpoints of TensorFlow keep what is no weight of a network.
@@ -137,7 +137,7 @@ def _directory(folder: Path) -> Found:
         shapes = {name: (tuple(shape), "float") for path in shards for name, shape in files.check_keras(path).items()}
         return Found(folder, "preset", shapes, config=config)
     if "model_type" in config or "architecture" in config:
-        from tlkeras.weights import transformers
+        from tlkeras.foreign import transformers
 
         kind = "transformers" if "model_type" in config else "timm"
         return _found(folder, kind, transformers.read_tensors(folder), config)

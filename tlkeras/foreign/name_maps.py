@@ -5,7 +5,7 @@ the tensors of classifiers, which a backbone has no use for, `RENAMES` what publ
 names of an older version. Rules are tried in order; where a block is built otherwise than the rest, its rule is first.
 """
 
-from tlkeras.weights.mapping import Rules
+from tlkeras.foreign.mapping import Rules
 
 
 def _parts(owner: str, module: str, **parts: str) -> Rules:

@@ -21,6 +21,7 @@ from conftest import COLOURS, draw, write_classes
 from tlkeras import tasks
 from tlkeras.config import Data
 from tlkeras.data import collect, packing, sources
+from tlkeras.data.samples import Samples
 from tlkeras.errors import ConfigError, DataError, UsageError
 from tlkeras.progress import Progress
 from tlkeras.run import sha256
@@ -32,7 +33,7 @@ def pack(data, out, **more):
     return packing.pack(data, out, **{"shard_mb": SMALL, "quiet": True, **more})
 
 
-def content(found: sources.Samples) -> list[tuple]:
+def content(found: Samples) -> list[tuple]:
     """What a data set says, in its order: id, label, split, group, hash of the bytes."""
     hashes = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in found.inputs]
     return list(zip(found.ids, found.labels, found.splits, found.groups, hashes, strict=True))

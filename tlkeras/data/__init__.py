@@ -14,7 +14,7 @@ import numpy as np
 
 from tlkeras import config, tasks
 from tlkeras.data import pictures, scan, several, sound_sources, splits, text_sources
-from tlkeras.data.sources import cache_folder
+from tlkeras.data.samples import cache_folder
 from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
 

@@ -21,6 +21,7 @@ from tlkeras.config.wording import sentences
 from tlkeras.data import scan_files, sources, tables
 from tlkeras.data.listing import opened, printed
 from tlkeras.data.packs import FORMAT, INDEX, SCHEMA, damage, read_index
+from tlkeras.data.samples import Samples
 from tlkeras.errors import ConfigError, DataError, UsageError, listed
 from tlkeras.progress import Progress
 from tlkeras.run import Run, replacing, sha256, storage, write_json
@@ -160,7 +161,7 @@ def _index(head: dict, plan: dict, done: dict) -> dict:
     return head | {"complete": len(done) == len(plan), "shards": [done[name] for name in plan if name in done]}
 
 
-def _scanned(section: Data, offline: bool, progress: Progress) -> tuple[sources.Samples, list, list[str]]:
+def _scanned(section: Data, offline: bool, progress: Progress) -> tuple[Samples, list, list[str]]:
     """(the samples that can be used, what the scan knows of each file, a line for each that was left out)."""
     samples = sources.read(section, offline)
     progress.start()
@@ -181,7 +182,7 @@ def _scanned(section: Data, offline: bool, progress: Progress) -> tuple[sources.
     return samples, [found.good[p] for p in samples.inputs], bad
 
 
-def _dealt(samples: sources.Samples, files: list, limit: float) -> dict[str, list[int]]:
+def _dealt(samples: Samples, files: list, limit: float) -> dict[str, list[int]]:
     """The rows of each shard by its name, in the order of a hash of their content."""
     shards: list[list[int]] = []
     room = 0.0
@@ -196,7 +197,7 @@ def _dealt(samples: sources.Samples, files: list, limit: float) -> dict[str, lis
     return {f"part-{n:05d}-of-{len(shards):05d}.tfrecord": rows for n, rows in enumerate(shards)}
 
 
-def _listing_hash(samples: sources.Samples, files: list) -> str:
+def _listing_hash(samples: Samples, files: list) -> str:
     """One hash of every sample's id, label, split, group, size and bytes. Times are left out: those of unpacked
     images are those of the cache, and a copy of the data is still the same data."""
     made = hashlib.sha256()
@@ -217,7 +218,7 @@ def _intact(out: Path, entries: list[dict], plan: dict, progress: Progress) -> d
     return found
 
 
-def _write(path: Path, rows: list[int], samples: sources.Samples, files: list) -> dict:
+def _write(path: Path, rows: list[int], samples: Samples, files: list) -> dict:
     """Writes one shard, a sample in memory at a time; returns its entry in the index."""
     import tensorflow as tf
 
@@ -248,7 +249,7 @@ def _contents(name: str, file) -> bytes:
     return contents
 
 
-def _record(samples: sources.Samples, row: int, contents: bytes) -> bytes:
+def _record(samples: Samples, row: int, contents: bytes) -> bytes:
     """A tf.train.Example. Names of files need not be UTF-8; their bytes come back as they were."""
     import tensorflow as tf
 

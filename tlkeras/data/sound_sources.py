@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tlkeras.config import Data
-from tlkeras.data import listing, sources, tables, waveforms
+from tlkeras.data import listing, table_sources, tables, waveforms
 from tlkeras.data.samples import SPLIT_FOLDERS, Samples, cache_folder
 from tlkeras.device import cores
 from tlkeras.errors import DataError, MachineError
@@ -39,7 +39,7 @@ def read(data: Data, wanted: Wanted, offline: bool = False) -> Samples:
     rows, _ = tables.columns(path)
     if _is_common_voice(path, rows):
         return _common_voice(path, data)
-    return sources.table(path, data, data.audio, data.label or ("text" if wanted.whole else "label"))
+    return table_sources.read(path, data, data.audio, data.label or ("text" if wanted.whole else "label"))
 
 
 def _folder(root: Path, data: Data) -> Samples:
@@ -98,7 +98,7 @@ def _common_voice(path: Path, data: Data, split: str | None = None) -> Samples:
     name, sentence, client, folder = COMMON_VOICE
     rows, _ = tables.columns(path)
     section = data.model_copy(update={"group": data.group or (client if client in rows else None)})
-    found = sources.table(path, section, name, data.label or sentence, folder)
+    found = table_sources.read(path, section, name, data.label or sentence, folder)
     return replace(found, splits=[split or s for s in found.splits])
 
 

@@ -5,16 +5,13 @@ of its own is unpacked first (unpacked.py).
 """
 
 import glob
-import os
 from pathlib import Path
 
 from tlkeras.config import Data
-from tlkeras.data import box_sources, packs, tables, text_sources, unpacked
-from tlkeras.data.samples import SPLIT_FOLDERS, Samples, cache_folder
-from tlkeras.errors import DataError, listed, nearest
+from tlkeras.data import box_sources, packs, sound_sources, table_sources, tables, text_sources, unpacked
+from tlkeras.data.samples import SPLIT_FOLDERS, Samples
+from tlkeras.errors import DataError
 from tlkeras.tasks import Wanted
-
-__all__ = ["SPLIT_FOLDERS", "Samples", "cache_folder", "read", "table"]
 
 
 def read(data: Data, offline: bool = False, texts: Wanted | None = None, places: str | None = None) -> Samples:
@@ -26,8 +23,6 @@ def read(data: Data, offline: bool = False, texts: Wanted | None = None, places:
         MachineError: when a dataset would have to be downloaded with `offline`.
     """
     if texts is not None and texts.kind == "audio":
-        from tlkeras.data import sound_sources
-
         return sound_sources.read(data, texts, offline)
     if texts is not None:
         return text_sources.read(data, texts, offline)
@@ -35,7 +30,7 @@ def read(data: Data, offline: bool = False, texts: Wanted | None = None, places:
         return box_sources.read(data, places)
     path = Path(data.path or "")
     if data.path and not path.is_dir() and path.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        return table(path, data, data.image, data.label or "label")
+        return table_sources.read(path, data, data.image, data.label or "label")
     # Passed over in silence, a group would sit on both sides of a split.
     if ignored := [name for name in ("group", "split") if getattr(data, name)] + ["label"] * isinstance(
         data.label, list
@@ -101,55 +96,3 @@ def _folder(root: Path, follow_symlinks: bool) -> Samples:
             f"{root}: every class folder needs images; empty: {', '.join(sorted(empty))}. Remove these folders or fill them.{links}"
         )
     return Samples(root, ids, paths, labels, given, [None] * len(ids), ignored)
-
-
-def table(path: Path, data: Data, column: str, label: str | list[str], below: str = "") -> Samples:
-    """The samples of a table whose `column` names files, relative to the folder `below` beside it.
-
-    Raises:
-        DataError: with every row that cannot be used.
-    """
-    rows, lines = tables.columns(path)
-    names, word = list(rows), "row" if path.suffix.lower() == ".parquet" else "line"
-    targets = label if isinstance(label, list) else [label]
-    wanted = [column, *targets, *filter(None, (data.group, data.split))]
-    if missing := [c for c in wanted if c not in names]:
-        hint = " Columns are separated by commas in a .csv, by tabs in a .tsv." if len(names) == 1 else ""
-        raise DataError(
-            f"{path}: the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], names)} It has: {', '.join(names)}.{hint} Name columns with data.{'image' if column == data.image else 'audio'} and data.label."
-        )
-    files = rows[column]
-    if not files:
-        raise DataError(f"{path}: the table has a header and no rows.")
-    for name in wanted:
-        allowed = (str, list) if name in targets else str
-        if odd := next((cell for cell in rows[name] if not isinstance(cell, allowed)), None):
-            raise DataError(
-                f"{path}: the column {name!r} must hold texts or numbers; it holds {'lists' if isinstance(odd, list) else 'records'}. Pictures and sounds are read from files of their own."
-            )
-    # Strings, not Paths: three seconds less for 100,000 rows.
-    folder = path.parent / below
-    root, base = os.path.realpath(folder), str(folder) if folder != Path() else ""
-    inside = tuple(os.path.join(f, "") for f in {root, os.path.abspath(folder)})
-    bad, paths = [], []
-    for line, cell in zip(lines, files, strict=True):
-        full = os.path.normpath(os.path.join(root, cell))
-        if not cell:
-            bad.append(f"{word} {line}: the cell {column!r} is empty")
-        elif not data.follow_symlinks and not full.startswith(inside):
-            bad.append(f"{word} {line}: {cell} lies outside the folder of the table")
-        elif not os.path.lexists(full):
-            bad.append(f"{word} {line}: {cell} does not exist")
-        paths.append(os.path.join(base, cell))
-    splits = [None] * len(files)
-    if data.split:
-        splits, odd = tables.splits(rows[data.split], lines, word)
-        bad += odd
-    if bad:
-        raise DataError(listed(f"{path}: {len(bad)} of {len(files)} rows cannot be used", bad))
-    labels = tables.labels(rows, label)
-    groups = tables.groups(rows, data.group, len(files))
-    ids = list(files)
-    if len(set(ids)) < len(ids):
-        ids = [f"{line}:{cell}" for line, cell in zip(lines, files, strict=True)]
-    return Samples(path.parent, ids, paths, labels, splits, groups)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tlkeras import data, tasks
 from tlkeras.config import Data
-from tlkeras.data import listing, scan, sound_sources, sources, tables, text_sources
+from tlkeras.data import listing, scan, sound_sources, table_sources, tables, text_sources
 from tlkeras.data.samples import SPLIT_FOLDERS, Samples
 from tlkeras.errors import DataError
 
@@ -79,7 +79,7 @@ def _listed(cfg, section: Data) -> Samples:
         found = text_sources.read(section, replace(wanted, labelled=labelled))
     else:
         column = section.image if kind == "image" else section.audio
-        found = sources.table(path, section, column, label if labelled else column)
+        found = table_sources.read(path, section, column, label if labelled else column)
     return found if labelled else replace(found, labels=[None] * len(found))
 
 

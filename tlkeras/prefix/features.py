@@ -14,7 +14,7 @@ import numpy as np
 from tlkeras import __version__, data, tasks
 from tlkeras.config import Config
 from tlkeras.data import pictures, pipeline, texts
-from tlkeras.data.sources import cache_folder
+from tlkeras.data.samples import cache_folder
 from tlkeras.errors import StorageError
 from tlkeras.network import Network
 from tlkeras.prefix import streams

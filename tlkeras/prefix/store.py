@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras.data.sources import cache_folder
+from tlkeras.data.samples import cache_folder
 from tlkeras.run import storage, write_text
 
 SCHEMA = 1

@@ -14,6 +14,7 @@ from tlkeras.errors import ModelError
 from tlkeras.evaluation import read_predictions
 from tlkeras.run import Run, open_run, read_json
 
+FEW = 300  # below this many samples the width of the interval is the message
 # The headline speaks of the first of these that was evaluated.
 SPLITS = {
     "test": "held-out {}",

@@ -3,9 +3,8 @@
 import numpy as np
 
 from tlkeras.reports import charts, classes, detection, segmentation, simple
-from tlkeras.reports.facts import Facts
+from tlkeras.reports.facts import FEW, Facts
 from tlkeras.reports.page import PERCENT, Html, details, figure, join, name, percent, table, tag
-from tlkeras.reports.results import FEW
 
 # What a kind of task shows in its own way: TITLES, MEANING, by_class and pictured.
 KINDS = {"object-detection": detection, "semantic-segmentation": segmentation}

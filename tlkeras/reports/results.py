@@ -5,8 +5,8 @@ import shlex
 
 import numpy as np
 
-from tlkeras.reports import charts
-from tlkeras.reports.facts import Facts
+from tlkeras.reports import charts, several
+from tlkeras.reports.facts import FEW, Facts
 from tlkeras.reports.page import (
     PERCENT,
     Html,
@@ -20,7 +20,6 @@ from tlkeras.reports.page import (
     tag,
 )
 
-FEW = 300  # below this many samples the width of the interval is the message
 MAIN = {
     "macro_f1": ("macro F1", "every label is found and none is invented"),
     "map": ("mAP", "every object is found in its exact frame and none is invented"),
@@ -93,8 +92,6 @@ def _verdict(facts: Facts) -> Html:
         )
     result = facts.result
     if "tasks" in result:
-        from tlkeras.reports import several  # which looks at the figures of each task, and they at this module
-
         return several.verdict(facts)
     main, n = result["main"], result["n"]
     value, between = result["metrics"][main], result["intervals"].get(main)

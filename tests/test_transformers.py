@@ -483,7 +483,7 @@ def test_what_is_written_is_read_by_the_package_too(tmp_path):
 
 def test_importing_it_loads_neither_tensorflow_nor_numpy():
     code = (
-        "import sys; from tlkeras.weights import transformers;"
+        "import sys; from tlkeras.foreign import transformers;"
         "sys.exit(bool({'tensorflow', 'keras', 'keras_hub', 'numpy', 'sentencepiece'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,13 +5,13 @@ for and the variables it sets are written down; the model is kept only when noth
 `transformers` writes anew come through that, and wav2vec 2.0 and HuBERT through the networks written here.
 """
 
-import contextlib
+import copy
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tlkeras.errors import ModelError, UsageError, nearest
-from tlkeras.weights import elsewhere, files, presets, transformers
+from tlkeras.errors import ModelError, UsageError, listed, nearest
+from tlkeras.weights import elsewhere, files, hub_kinds, hub_reader, mapping, presets, transformers
 from tlkeras.weights.mapping import Coverage
 from tlkeras.weights.sources import Found
 
@@ -101,15 +101,13 @@ def converted(found: Found, allow=()) -> tuple:
         return _text(found, allow)
     if kind in presets.TRANSFORMERS:
         presets._check_exact(found.path, found.config, list(found.shapes))
-    # The one epsilon that keras-hub's class can be told and its converter does not tell.
-    options = {"layer_norm_epsilon": found.config.get("layer_norm_eps", 1e-12)} if kind == "vit" else {}
-    backbone, used, filled = _recorded(found.path, **options)
-    # keras-hub builds the norms of Qwen3's queries and keys with an epsilon of its own: 9e-4 apart.
-    corrections = (
-        {"epsilon": found.config["rms_norm_eps"]} if "rms_norm_eps" in found.config and kind == "qwen3" else {}
-    )
+    made = hub_kinds.KINDS.get(kind, hub_kinds.Kind())
+    if faults := hub_kinds.faults(made, found.config):
+        raise ModelError(listed(f"{found.path} holds a {kind} that keras-hub would build otherwise without a word", faults))
+    backbone, used, filled, lacking = _recorded(found.path, found.config, found.tensors, made)
+    corrections = made.corrections(found.config)
     backbone = transformers.correct(backbone, corrections)
-    return backbone, _coverage(found, backbone, used, filled, allow), corrections
+    return backbone, _coverage(found, backbone, used, filled, allow, lacking), corrections
 
 
 def _text(found: Found, allow):
@@ -126,7 +124,7 @@ def _text(found: Found, allow):
         filled = {v.path for v in backbone.weights}
         used = {n for n in found.shapes if not _dropped(n)}
     else:
-        backbone, _, filled = _recorded(folder)
+        backbone, _, filled, _ = _recorded(folder, config, transformers.read_tensors(folder))
         used = {n for n in found.shapes if not _dropped(n)}
     return transformers.correct(backbone, said), _coverage(found, backbone, used, filled, allow), said
 
@@ -143,51 +141,20 @@ def _sound(found: Found):
     return model, _coverage(found, model, used, {v.path for v in model.weights}, ()), {}
 
 
-def _recorded(folder: Path, **options):
-    """(keras-hub's backbone of a directory, names of the tensors it asked for, paths of the variables it set)."""
-    import keras_hub
-    import numpy as np
-    from keras.src.backend.common.variables import Variable
-    from keras_hub.src.utils.transformers import safetensor_utils
-
-    class kept(np.ndarray):
-        """Some converters halve the embedding on its way (Mistral's, Qwen3's): 1e-3 apart. It stays as it is."""
-
-        def astype(self, dtype, *args, **kwargs):
-            return self if np.dtype(dtype) == np.float16 else super().astype(dtype, *args, **kwargs)
-
-    used, filled = set(), set()
-    loader = safetensor_utils.SafetensorLoader
-    get, assign = loader.get_tensor, Variable.assign
-
-    def get_tensor(self, key):
-        value = get(self, key)
-        names = self.safetensor_config["weight_map"] if self.safetensor_config else _Keys(self.safetensor_files)
-        used.add(self.get_prefixed_key(key, names))
-        return value.view(kept)
-
-    def assigned(self, value):
-        filled.add(id(self))
-        return assign(self, np.asarray(value) if isinstance(value, kept) else value)
-
-    quiet = contextlib.redirect_stdout(None)  # Some converters print each tensor.
-    loader.get_tensor, Variable.assign = get_tensor, assigned
-    try:
-        with files.refused(folder, *presets.failures(), IndexError, ZeroDivisionError), quiet:
-            backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
-    finally:
-        loader.get_tensor, Variable.assign = get, assign
-    return backbone, used, {v.path for v in backbone.weights if id(v) in filled}
+def _recorded(folder: Path, config: dict, tensors: dict, made=None) -> tuple:
+    """(keras-hub's backbone of these, names of the tensors that it took, paths of the variables that were set, {path: why
+    not} of others)."""
+    made = made or hub_kinds.Kind()
+    config = copy.deepcopy(config) | made.settings(config)
+    names = {mapping.rewritten(name, made.renames): name for name in tensors}
+    given = {new: tensors[name] for new, name in names.items()}
+    with files.refused(folder, *presets.failures(), IndexError, ZeroDivisionError):
+        made.tensors(config, given)
+        backbone, asked, filled = hub_reader.read(folder, config, given, made.options(config), made.finish)
+    return backbone, {names.get(name, name) for name in asked.used}, filled, asked.lacking
 
 
-class _Keys(dict):
-    """The names in the files that a loader has open, as a dict that can be asked for them."""
-
-    def __init__(self, opened):
-        super().__init__((name, None) for file in opened.values() for name in file.keys())  # noqa: SIM118
-
-
-def _coverage(found: Found, model, used, filled, allow) -> Coverage:
+def _coverage(found: Found, model, used, filled, allow, lacking=None) -> Coverage:
     coverage = Coverage(model.name, tensors=len(found.shapes))
     wanted = [v for v in model.weights if "seed_generator" not in v.path and not v.path.endswith(COMPUTED)]
     coverage.weights = len(wanted)
@@ -197,11 +164,15 @@ def _coverage(found: Found, model, used, filled, allow) -> Coverage:
         elif any(fnmatchcase(variable.path, pattern) for pattern in allow):
             coverage.allowed.append(variable.path)
         else:
-            coverage.missing.append(f"{variable.path} {tuple(variable.shape)} (the converter does not set it)")
-    for name in found.shapes:
-        if name in used:
+            why = (lacking or {}).get(variable.path, "the converter does not set it")
+            coverage.missing.append(f"{variable.path} {tuple(variable.shape)} ({why})")
+    dropped = hub_kinds.KINDS.get(str(found.config.get("model_type")), hub_kinds.Kind()).dropped
+    for name, (shape, _) in found.shapes.items():
+        if 0 in shape:  # Registers of a network without any.
+            coverage.derived.append(name)
+        elif name in used:
             coverage.used[name] = ""
-        elif _dropped(name):
+        elif _dropped(name) or re.fullmatch(dropped, name):
             coverage.head.append(name)
         else:
             coverage.unused.append(name)

@@ -1,0 +1,134 @@
+"""A converted Hugging Face model and transformers' own, given the same ids, pixels or sounds at random.
+
+Needs PyTorch and transformers. Which inputs and outputs belong together is known by the names of the inputs.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+BATCH, LENGTH, PADDED = 2, 12, 3
+
+
+def outputs(folder: Path, model, config: dict) -> list[tuple] | None:
+    """[(ours, theirs)] of all that both give, where no position is padded; None where the inputs are of no known kind.
+
+    `model` is what was made of the directory, of keras-hub or of the networks here.
+    """
+    given = {tensor.name for tensor in model.inputs}
+    rng = np.random.default_rng(0)
+    for names, compared in KINDS.items():
+        if names == given or (names == TEXT and names <= given <= names | {"segment_ids"}):
+            return compared(_theirs(folder), model, config, rng)
+    if len(given) == 1 and len(model.inputs[0].shape) == 4:
+        return _pixels(_theirs(folder), model, config, rng)
+    return None
+
+
+def _theirs(folder: Path):
+    import torch
+    import transformers
+
+    return transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def _asked(model, **given):
+    """What a PyTorch model gives for arrays, channels last in ours and first in theirs."""
+    import torch
+
+    with torch.no_grad():
+        return model(**{name: torch.tensor(np.ascontiguousarray(array)) for name, array in given.items()})
+
+
+def _special(config: dict) -> set[int]:
+    """Ids with a meaning of their own in any part of a config: pads, ends, places of images."""
+    found: set[int] = set()
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= _special(value)
+        elif key.endswith(("_token_id", "_token_index")):
+            found |= {n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)}
+    return found
+
+
+def _ids(config: dict, rng, size: int):
+    """Ids int32 (BATCH, LENGTH) and what is no padding, of which the last row has some at its end."""
+    free = [n for n in range(size) if n not in _special(config)]
+    mask = np.ones((BATCH, LENGTH), "int32")
+    mask[-1, -PADDED:] = 0
+    pad = config.get("pad_token_id")
+    return np.where(mask, rng.choice(free, mask.shape), pad if isinstance(pad, int) else 0).astype("int32"), mask
+
+
+def _rows_of(config: dict) -> int:
+    """Of the embedding."""
+    parts = [config, *(part for key in ("text_config", "decoder", "encoder") if isinstance(part := config.get(key), dict))]
+    return min(int(part["vocab_size"]) for part in parts if "vocab_size" in part)
+
+
+def _shown(ours, theirs, mask):
+    ours, theirs = (np.asarray(a, "float32") for a in (ours, theirs))
+    return ours[mask == 1], theirs[mask == 1]
+
+
+def _text(theirs, model, config, rng):
+    ids, mask = _ids(config, rng, _rows_of(config))
+    given = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
+    ours = model({tensor.name: given[tensor.name] for tensor in model.inputs}, training=False)
+    ours = ours.get("sequence_output", next(iter(ours.values()))) if isinstance(ours, dict) else ours
+    found = _asked(theirs, input_ids=ids.astype("int64"), attention_mask=mask.astype("int64"))
+    return [_shown(ours, found.last_hidden_state, mask)]
+
+
+def _pair(theirs, model, config, rng):
+    """An encoder-decoder: the decoder reads the rows in the other order."""
+    ids, mask = _ids(config, rng, _rows_of(config))
+    given = {f"encoder_{name}": a for name, a in (("token_ids", ids), ("padding_mask", mask))}
+    given |= {f"decoder_{name}": a[::-1] for name, a in (("token_ids", ids), ("padding_mask", mask))}
+    ours = model(given, training=False)
+    asked = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[::-1], "decoder_attention_mask": mask[::-1]}
+    found = _asked(theirs, **{name: a.astype("int64") for name, a in asked.items()})
+    return [
+        _shown(ours["encoder_sequence_output"], found.encoder_last_hidden_state, mask),
+        _shown(ours["decoder_sequence_output"], found.last_hidden_state, mask[::-1]),
+    ]
+
+
+def _pixels(theirs, model, config, rng):
+    pixels = rng.normal(0, 1, (BATCH, *model.inputs[0].shape[1:])).astype("float32")
+    ours = model(pixels, training=False)
+    states = _asked(theirs, pixel_values=pixels.transpose(0, 3, 1, 2)).last_hidden_state.numpy()
+    ours = ours.get("sequence_output", next(iter(ours.values()))) if isinstance(ours, dict) else ours
+    return [(np.asarray(ours).reshape(states.shape), states)]
+
+
+def _sound(theirs, model, config, rng):
+    samples = rng.normal(0, 1, (1, 1600)).astype("float32")
+    ours = model({"samples": samples, "count": np.array([1600], "int32")}, training=False)
+    even = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+    return [(np.asarray(ours), _asked(theirs, input_values=even).last_hidden_state.numpy())]
+
+
+def _contrast(theirs, model, config, rng):
+    """Images and texts, and how near each is to each."""
+    size = _rows_of(config)
+    ids, mask = _ids(config, rng, size)
+    ids[:, -1] = config["text_config"]["eos_token_id"]  # What stands for the text.
+    shape = next(t.shape for t in model.inputs if t.name == "images")
+    pixels = rng.normal(0, 1, (BATCH, *shape[1:])).astype("float32")
+    ours = model({"images": pixels, "token_ids": ids}, training=False)
+    found = _asked(theirs, input_ids=ids.astype("int64"), pixel_values=pixels.transpose(0, 3, 1, 2))
+    return [
+        (np.asarray(ours["vision_logits"]), found.logits_per_image.numpy()),
+        (np.asarray(ours["text_logits"]), found.logits_per_text.numpy()),
+    ]
+
+
+TEXT = frozenset({"token_ids", "padding_mask"})
+_SIDES = frozenset({"token_ids", "padding_mask"})
+KINDS = {
+    TEXT: _text,
+    frozenset(f"{side}_{name}" for side in ("encoder", "decoder") for name in TEXT): _pair,
+    frozenset({"samples", "count"}): _sound,
+    frozenset({"images", "token_ids"}): _contrast,
+}

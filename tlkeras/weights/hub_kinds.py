@@ -1,0 +1,175 @@
+"""What keras-hub 0.32 does not read as transformers 5.23 writes it, one record per model type: names, settings, and what it
+builds whatever the config says. Found by comparing small networks of unusual settings, number by number."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+UNQUANTIZED = {"quantization_config.quant_method": ()}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the directories of one model type are brought to what keras-hub's converter asks for.
+
+    `renames` are (regular expression, new beginning) for names of tensors; `dropped` is one for tensors that no backbone
+    has a use for. `demands` are the values that a setting may have, or a function of the config that returns them; a dot
+    leads into a part of the config.
+    """
+
+    renames: tuple[tuple[str, str], ...] = ()
+    dropped: str = "(?!)"
+    settings: Callable[[dict], dict] = lambda config: {}  # Keys of the config under the names keras-hub reads.
+    tensors: Callable[[dict, dict], None] = lambda config, tensors: None  # Changes their values.
+    finish: Callable = lambda backbone, tensors: ()  # Fills what the converter cannot; names of the tensors it took.
+    options: Callable[[dict], dict] = lambda config: {}  # Arguments of the class that the converter leaves out.
+    corrections: Callable[[dict], dict] = lambda config: {}  # See `transformers.correct`.
+    demands: dict = field(default_factory=dict)
+
+
+def faults(kind: Kind, config: dict) -> list[str]:
+    """What the config says and keras-hub would build otherwise without a word."""
+    found = []
+    for key, values in (UNQUANTIZED | kind.demands).items():
+        said = at(config, key)
+        if said is None:
+            continue
+        values = values(config) if callable(values) else values
+        if said not in values:
+            found.append(f"{key} must be {' or '.join(map(_short, values)) or 'absent'}, it is {_short(said)}")
+    return found
+
+
+def at(config: dict, path: str, otherwise=None):
+    """config['a']['b'] for 'a.b', where it is there."""
+    for key in path.split("."):
+        if not isinstance(config, dict) or key not in config:
+            return otherwise
+        config = config[key]
+    return config
+
+
+def _short(value) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+# The vision tower of SigLIP is a part of a part in the files of transformers 4, and keras-hub asks for that name.
+_TOWER = ((r"^((?:.*\.)?vision_tower\.)(?!vision_model\.)", r"\1vision_model."),)
+_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")
+
+
+def _rope(key: str, **wanted):
+    """Demands of a rotary embedding of no other kind: `wanted` {key: values} within `key`."""
+    return {f"{key}.{name}": values for name, values in {"rope_type": ("default",), **wanted}.items()}
+
+
+def _epsilon(path: str = ""):
+    """The norms' epsilon, which the class takes and the converter does not give it."""
+    return lambda config: (
+        {"layer_norm_epsilon": said} if (said := at(config, f"{path}rms_norm_eps")) is not None else {}
+    )
+
+
+def _every(*pattern: str, path: str = ""):
+    """Demands that the layers are of these types, in turn."""
+
+    def allowed(config):
+        count = at(config, f"{path}num_hidden_layers", 0)
+        return ([pattern[i % len(pattern)] for i in range(count)],)
+
+    return allowed
+
+
+def _query_scale(path: str, name: str, plus: float):
+    """Multiplies a scale of the queries into a tensor: keras-hub's blocks divide by the root of the heads' size whatever
+    `query_pre_attn_scalar` says (Gemma 2 and 3 of 27B say otherwise). `plus` is what the network adds to the tensor."""
+    import re
+
+    def scaled(config, tensors):
+        size, said = at(config, f"{path}head_dim"), at(config, f"{path}query_pre_attn_scalar")
+        if not size or not said or size == said:
+            return
+        factor = (size / said) ** 0.5
+        for key in [n for n in tensors if re.search(name, n)]:
+            tensors[key] = factor * (tensors[key].astype("float32") + plus) - plus
+
+    return scaled
+
+
+def _gemma3(path: str = "") -> dict:
+    pattern = _every(*["sliding_attention"] * 5, "full_attention", path=path)
+    rope = f"{path}rope_parameters"
+    return {
+        f"{path}layer_types": lambda config: (*pattern(config), ["full_attention"] * len(at(config, f"{path}layer_types"))),
+        f"{path}hidden_activation": _TANH,
+        f"{path}attention_bias": (False,),
+        f"{path}rope_theta": (1e6,),
+        f"{path}rope_local_base_freq": (1e4,),
+        f"{rope}.full_attention.rope_theta": (1e6,),
+        f"{rope}.full_attention.rope_type": ("default", "linear"),
+        f"{rope}.sliding_attention.rope_theta": (1e4,),
+        f"{rope}.sliding_attention.rope_type": ("default",),
+    }  # fmt: skip
+
+
+def _experts(config: dict, tensors: dict) -> None:
+    """Places for the experts of a gpt-oss that are no 4-bit numbers, the only ones that the converter reads."""
+    import numpy as np
+
+    for name in [n for n in tensors if n.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        count, inputs, outputs = tensors[name].shape
+        tensors[f"{name}_blocks"] = np.zeros((count, outputs, 1, inputs // 2), "uint8")
+        tensors[f"{name}_scales"] = np.zeros((count, outputs, 1), "uint8")
+
+
+def _fill_experts(backbone, tensors: dict):
+    import numpy as np
+
+    for i, layer in enumerate(backbone.transformer_layers):
+        for end in ("gate_up_proj", "down_proj"):
+            name = f"model.layers.{i}.mlp.experts.{end}"
+            if name in tensors:
+                getattr(layer.sparse_moe_block.experts, end).assign(np.asarray(tensors[name], "float32"))
+                yield name
+
+
+def _count_of_experts(config: dict) -> dict:
+    return {"num_experts": config["num_local_experts"]} if "num_local_experts" in config else {}
+
+
+_GEMMA = Kind(
+    options=_epsilon(),
+    demands={"hidden_activation": (*_TANH, None), "attention_bias": (False,), "rope_theta": (1e4,)}
+    | _rope("rope_parameters", rope_theta=(1e4,)),
+)
+KINDS = {
+    "esm": Kind(
+        renames=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
+        dropped=r".*rotary_embeddings\.inv_freq",
+    ),
+    "gemma": _GEMMA,
+    "gemma2": Kind(
+        options=_epsilon(),
+        tensors=_query_scale("", r"q_proj\.weight$", 0.0),
+        demands=_GEMMA.demands | {"layer_types": _every("sliding_attention", "full_attention")},
+    ),
+    "gemma3": Kind(
+        renames=_TOWER,
+        dropped=r".*vision_tower\.(vision_model\.)?head\..*",
+        tensors=_query_scale("text_config.", r"language_model.*q_norm\.weight$", 1.0),
+        demands=_gemma3("text_config."),
+    ),
+    "gemma3_text": Kind(tensors=_query_scale("", r"q_norm\.weight$", 1.0), demands=_gemma3()),
+    "gpt_oss": Kind(
+        settings=lambda config: {"rope_scaling": config.get("rope_scaling") or config.get("rope_parameters")},
+        tensors=_experts,
+        finish=_fill_experts,
+        demands={"quantization_config.quant_method": ("mxfp4",)},
+    ),
+    "paligemma": Kind(renames=_TOWER, dropped=r".*vision_tower\.(vision_model\.)?head\..*"),
+    "qwen3_moe": Kind(settings=_count_of_experts),
+    "t5gemma2": Kind(renames=_TOWER, dropped=r".*vision_tower\.(vision_model\.)?head\..*"),
+    "vit": Kind(options=lambda config: {"layer_norm_epsilon": config.get("layer_norm_eps", 1e-12)}),
+    # keras-hub builds the norms of Qwen3's queries and keys with an epsilon of its own: 9e-4 apart.
+    "qwen3": Kind(corrections=lambda config: {"epsilon": config["rms_norm_eps"]} if "rms_norm_eps" in config else {}),
+}  # fmt: skip

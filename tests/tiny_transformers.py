@@ -29,6 +29,7 @@ _VISION = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16,
     "patch_size": 4,
 }  # fmt: skip
+_IMAGES = _VISION | {"image_size": 32}
 _SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 2], "window_size": 4}
 _GEMMA = _HEADS | {"sliding_window": 4, "query_pre_attn_scalar": 8, "layer_types": _BOTH}
 _SPEECH = {
@@ -53,7 +54,8 @@ TINY = {
     "gemma2": ("Gemma2ForCausalLM", _GEMMA),
     "gemma2 scaled": ("Gemma2ForCausalLM", _GEMMA | {"query_pre_attn_scalar": 5}),
     "gemma3": ("Gemma3ForConditionalGeneration", {
-        "text_config": _GEMMA, "vision_config": _VISION, "mm_tokens_per_image": 4}),
+        "text_config": _GEMMA | {"layer_types": ["sliding_attention"] * 2}, "vision_config": _IMAGES,
+        "mm_tokens_per_image": 4, "image_token_index": 47, "boi_token_index": 45, "eoi_token_index": 46}),
     "gemma3_text": ("Gemma3ForCausalLM", _GEMMA),
     "gemma3_text as released": ("Gemma3ForCausalLM", _GEMMA | {
         "num_hidden_layers": 7, "layer_types": ["sliding_attention"] * 5 + ["full_attention"] + ["sliding_attention"]}),

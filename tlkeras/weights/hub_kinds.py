@@ -2,7 +2,7 @@
 builds whatever the config says. Found by comparing small networks of unusual settings, number by number."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 UNQUANTIZED = {"quantization_config.quant_method": ()}
 
@@ -63,11 +63,10 @@ def _rope(key: str, **wanted):
     return {f"{key}.{name}": values for name, values in {"rope_type": ("default",), **wanted}.items()}
 
 
-def _epsilon(path: str = ""):
-    """The norms' epsilon, which the class takes and the converter does not give it."""
-    return lambda config: (
-        {"layer_norm_epsilon": said} if (said := at(config, f"{path}rms_norm_eps")) is not None else {}
-    )
+def _norms(config: dict) -> dict:
+    """The epsilon of all norms: keras-hub's blocks keep their own, those of queries and keys too (9e-4 apart in Qwen3)."""
+    said = config.get("rms_norm_eps", 1e-6)
+    return {} if said == 1e-6 else {"epsilon": said}
 
 
 def _every(*pattern: str, path: str = ""):
@@ -137,39 +136,102 @@ def _count_of_experts(config: dict) -> dict:
     return {"num_experts": config["num_local_experts"]} if "num_local_experts" in config else {}
 
 
+def _image_head(config: dict) -> dict:
+    """keras-hub takes the number of tokens of an image for the size of a head: both are 256 in what was released."""
+    text = config["text_config"]
+    return {"text_config": text | {"num_image_tokens": text.get("head_dim", 256)}}
+
+
+def _protein(config: dict, tensors: dict) -> None:
+    """ESM counts positions from behind the pad's, keras-hub from the pad's; and an ESM that learnt with dropped tokens
+    scales what it embeds, and keras-hub does not: exact where no token is masked."""
+    import numpy as np
+
+    for name in tensors:
+        if name.endswith("position_embeddings.weight"):
+            tensors[name] = np.roll(tensors[name], -1, axis=0)
+        if name.endswith("word_embeddings.weight") and config.get("token_dropout"):
+            tensors[name] = (1 - 0.15 * 0.8) * tensors[name].astype("float32")
+            tensors[name][config["mask_token_id"]] = 0.0
+
+
+def _apart(config: dict) -> dict:
+    """Sizes of the heads of Gemma 4's full layers, which transformers 5 writes layer by layer."""
+    full = [i for i, kind in enumerate(config.get("layer_types", ())) if kind == "full_attention"]
+    own = [at(config, f"per_layer_config.{i}", {}) for i in full]
+    names = {"head_dim": "global_head_dim", "num_key_value_heads": "num_global_key_value_heads"}
+    return {new: own[0][name] for name, new in names.items() if own and name in own[0]}
+
+
+def _windows(config: dict) -> dict:
+    """Frames that each layer of a gpt-oss looks back: keras-hub has the window on the other layers, and one too wide."""
+    kinds = config.get("layer_types") or [
+        ("full_attention" if i % 2 else "sliding_attention") for i in range(config["num_hidden_layers"])
+    ]
+    return {"windows": [config["sliding_window"] - 1 if kind == "sliding_attention" else None for kind in kinds]}
+
+
+def _one_less(config: dict) -> dict:
+    """The window of T5Gemma's decoder: keras-hub looks one token further back."""
+    decoder = config["decoder"]
+    return {"decoder": decoder | {"sliding_window": decoder["sliding_window"] - 1}}
+
+
+_YARN = {"rope_type": ("yarn",), "beta_fast": (32.0,), "beta_slow": (1.0,), "original_max_position_embeddings": (4096,), "truncate": (False,)}
 _GEMMA = Kind(
-    options=_epsilon(),
+    corrections=_norms,
     demands={"hidden_activation": (*_TANH, None), "attention_bias": (False,), "rope_theta": (1e4,)}
     | _rope("rope_parameters", rope_theta=(1e4,)),
 )
+_VISION_HEAD = r".*vision_tower\.(vision_model\.)?head\..*"
+_ALL_SPARSE = {"decoder_sparse_step": (1,), "mlp_only_layers": ([],)}
 KINDS = {
     "esm": Kind(
         renames=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
         dropped=r".*rotary_embeddings\.inv_freq",
+        tensors=_protein,
+        demands={"rope_theta": (1e4,), "is_folding_model": (False,), "add_cross_attention": (False,), "is_decoder": (False,)},
     ),
     "gemma": _GEMMA,
-    "gemma2": Kind(
-        options=_epsilon(),
+    "gemma2": replace(
+        _GEMMA,
         tensors=_query_scale("", r"q_proj\.weight$", 0.0),
         demands=_GEMMA.demands | {"layer_types": _every("sliding_attention", "full_attention")},
     ),
     "gemma3": Kind(
         renames=_TOWER,
-        dropped=r".*vision_tower\.(vision_model\.)?head\..*",
+        dropped=_VISION_HEAD,
         tensors=_query_scale("text_config.", r"language_model.*q_norm\.weight$", 1.0),
-        demands=_gemma3("text_config."),
+        demands=_gemma3("text_config.") | {"text_config.rms_norm_eps": (1e-6,)},
     ),
-    "gemma3_text": Kind(tensors=_query_scale("", r"q_norm\.weight$", 1.0), demands=_gemma3()),
+    "gemma3_text": Kind(
+        tensors=_query_scale("", r"q_norm\.weight$", 1.0), corrections=_norms, demands=_gemma3()
+    ),
+    "gemma4": Kind(settings=lambda config: {"text_config": config["text_config"] | _apart(config["text_config"])}),
+    "gemma4_text": Kind(settings=_apart),
     "gpt_oss": Kind(
         settings=lambda config: {"rope_scaling": config.get("rope_scaling") or config.get("rope_parameters")},
         tensors=_experts,
         finish=_fill_experts,
-        demands={"quantization_config.quant_method": ("mxfp4",)},
+        corrections=_windows,
+        demands={
+            "quantization_config.quant_method": ("mxfp4",),
+            "swiglu_alpha": (1.702,),
+            "swiglu_limit": (7.0,),
+        }
+        | {f"{key}.{name}": values for key in ("rope_parameters", "rope_scaling") for name, values in _YARN.items()},
     ),
-    "paligemma": Kind(renames=_TOWER, dropped=r".*vision_tower\.(vision_model\.)?head\..*"),
-    "qwen3_moe": Kind(settings=_count_of_experts),
-    "t5gemma2": Kind(renames=_TOWER, dropped=r".*vision_tower\.(vision_model\.)?head\..*"),
+    "paligemma": Kind(settings=_image_head, renames=_TOWER, dropped=_VISION_HEAD),
+    "qwen2_moe": Kind(demands=_ALL_SPARSE),
+    # keras-hub has one window for all layers or none.
+    "qwen3": Kind(
+        corrections=_norms,
+        demands={"attention_bias": (False,), "layer_types": lambda config: (
+            ["full_attention"] * config["num_hidden_layers"], ["sliding_attention"] * config["num_hidden_layers"])},
+    ),
+    "qwen3_moe": Kind(settings=_count_of_experts, corrections=_norms, demands=_ALL_SPARSE | {"attention_bias": (False,)}),
+    "smollm3": Kind(demands={"attention_bias": (False,), "mlp_bias": (False,)}),
+    "t5gemma": Kind(settings=_one_less),
+    "t5gemma2": Kind(settings=_one_less, renames=_TOWER, dropped=_VISION_HEAD),
     "vit": Kind(options=lambda config: {"layer_norm_epsilon": config.get("layer_norm_eps", 1e-12)}),
-    # keras-hub builds the norms of Qwen3's queries and keys with an epsilon of its own: 9e-4 apart.
-    "qwen3": Kind(corrections=lambda config: {"epsilon": config["rms_norm_eps"]} if "rms_norm_eps" in config else {}),
 }  # fmt: skip

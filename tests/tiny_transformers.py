@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import make_golden_speech
 import numpy as np
 from make_golden import KEPT, SIZES, build, oracle
 
@@ -99,8 +100,10 @@ TINY = {
     "swin": ("SwinForImageClassification", _SWIN),
     "t5gemma": ("T5GemmaForConditionalGeneration", {"encoder": _GEMMA, "decoder": _GEMMA, "vocab_size": 48}),
     "t5gemma2": ("T5Gemma2ForConditionalGeneration", {
-        "encoder": {"text_config": _GEMMA, "vision_config": _VISION, "mm_tokens_per_image": 4},
-        "decoder": _GEMMA}),
+        "encoder": {
+            "text_config": _GEMMA | {"sliding_window": 64}, "vision_config": _IMAGES, "mm_tokens_per_image": 4,
+            "image_token_index": 47, "boi_token_index": 45, "eoi_token_index": 46},
+        "decoder": _GEMMA, "eoi_token_index": 46, "image_token_index": 47}),
     "vit": ("ViTForImageClassification", _VISION),
     "blip-2": ("Blip2ForConditionalGeneration", {
         "vision_config": _VISION, "qformer_config": _ENCODER | {"encoder_hidden_size": 16},
@@ -110,6 +113,9 @@ TINY = {
     "wav2vec2": ("Wav2Vec2ForCTC", _SPEECH),
     "hubert": ("HubertForCTC", _SPEECH),
     "wavlm": ("WavLMForCTC", _SPEECH),
+    "whisper": ("WhisperForConditionalGeneration", make_golden_speech.NETWORKS["whisper"] | {
+        "vocab_size": 48, "max_source_positions": 50}),
+    "moonshine": ("MoonshineForConditionalGeneration", make_golden_speech.NETWORKS["moonshine"] | {"vocab_size": 48}),
 }  # fmt: skip
 
 

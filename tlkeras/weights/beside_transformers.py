@@ -26,6 +26,9 @@ def outputs(folder: Path, model, config: dict) -> list[tuple] | None:
 
 
 def _theirs(folder: Path):
+    from tlkeras.weights import verified
+
+    verified._imports("torchvision")  # One that was built for another torch would keep transformers from its models.
     import torch
     import transformers
 
@@ -76,6 +79,7 @@ def _text(theirs, model, config, rng):
     if all(tensor.name != "padding_mask" for tensor in model.inputs):  # ESM's network of keras-hub masks the wrong side.
         ids, mask = ids[:-1], mask[:-1]
     given = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
+    given["position_ids"] = np.tile(np.arange(LENGTH, dtype="int32"), (len(ids), 1))
     ours = model({tensor.name: given[tensor.name] for tensor in model.inputs}, training=False)
     ours = ours.get("sequence_output", next(iter(ours.values()))) if isinstance(ours, dict) else ours
     found = _asked(theirs, input_ids=ids.astype("int64"), attention_mask=mask.astype("int64"))
@@ -126,16 +130,77 @@ def _contrast(theirs, model, config, rng):
     ]
 
 
-def _blank(theirs, model, config, rng):
-    """The text of a network that reads images or sounds too, without any."""
+def _text_alone(theirs, model, config, rng):
+    """The text of a network that reads images too: through its own layers, without the places of images."""
     ids, mask = _ids(config, rng, _rows_of(config))
-    given = {"token_ids": ids, "padding_mask": mask, "position_ids": np.tile(np.arange(LENGTH, dtype="int32"), (BATCH, 1))}
-    for tensor in model.inputs:
-        if tensor.name in ("images", "pixel_values", "pixel_position_ids"):
-            shape = [n or 0 for n in tensor.shape]
-            given[tensor.name] = np.zeros((BATCH, *shape[1:]), tensor.dtype)
-    print({t.name:(t.shape) for t in model.inputs})
-    return None
+    states = model.token_embedding(ids)
+    for layer in model.transformer_layers:
+        states = layer(states, decoder_padding_mask=mask)
+    found = _asked(theirs.language_model, input_ids=ids.astype("int64"), attention_mask=mask.astype("int64"))
+    return [_shown(model.layer_norm(states), found.last_hidden_state, mask)]
+
+
+def _questions(theirs, model, config, rng):
+    """An image asked about, in tokens of their own before the text for transformers."""
+    ids, _ = _ids(config, rng, _rows_of(config))
+    shape = next(t.shape for t in model.inputs if t.name == "images")
+    pixels = rng.normal(0, 1, (BATCH, *shape[1:])).astype("float32")
+    places = np.full((BATCH, config["num_query_tokens"]), config["image_token_index"], "int32")
+    ours = model({"images": pixels, "token_ids": ids, "padding_mask": np.ones_like(ids)}, training=False)
+    whole = np.concatenate([places, ids], 1).astype("int64")
+    given = {"pixel_values": pixels.transpose(0, 3, 1, 2), "input_ids": whole, "attention_mask": np.ones_like(whole)}
+    seen: list = []
+    theirs.language_model.model.register_forward_hook(lambda module, args, out: seen.append(out[0]))
+    _asked(theirs, **given)
+    states = seen[-1].numpy()
+    return [(np.asarray(ours)[:, -states.shape[1]:], states[:, -np.asarray(ours).shape[1]:])]
+
+
+def _pair_with_images(theirs, model, config, rng):
+    """An encoder that reads an image in its text, and a decoder."""
+    ids, mask = _ids(config, rng, _rows_of(config))
+    shape = next(t.shape for t in model.inputs if t.name == "images")
+    pixels = rng.normal(0, 1, (BATCH, 1, *shape[2:])).astype("float32")
+    places = np.tile(2 + np.arange(config["encoder"]["mm_tokens_per_image"], dtype="int32"), (BATCH, 1))
+    read = ids.copy()
+    read[:, places[0]] = config["encoder"]["image_token_index"]
+    given = {"encoder_token_ids": read, "encoder_padding_mask": mask, "images": pixels, "vision_indices": places}
+    given |= {"decoder_token_ids": ids[::-1], "decoder_padding_mask": mask[::-1]}
+    ours = model(given, training=False)
+    asked = {"input_ids": read, "attention_mask": mask, "decoder_input_ids": ids[::-1], "decoder_attention_mask": mask[::-1]}
+    asked = {name: a.astype("int64") for name, a in asked.items()}
+    found = _asked(theirs, **asked, pixel_values=pixels[:, 0].transpose(0, 3, 1, 2))
+    return [
+        _shown(ours["encoder_sequence_output"], found.encoder_last_hidden_state, mask),
+        _shown(ours["decoder_sequence_output"], found.last_hidden_state, mask[::-1]),
+    ]
+
+
+def _written(theirs, model, config, rng):
+    """A sound, and the tokens that a decoder wrote of it."""
+    import transformers
+
+    from tlkeras.backbones import transcribers
+
+    seconds = 1
+    if config["model_type"] == "whisper":
+        seconds = max(1, 2 * config["max_source_positions"] // 100)
+    samples = rng.normal(0, 0.1, (1, 16000 * seconds)).astype("float32")
+    tokens = rng.integers(3, _rows_of(config), (1, 5)).astype("int32")
+    given = {"samples": samples, "tokens": tokens, "count": np.array([samples.shape[1]], "int32")}
+    given = {tensor.name: given[tensor.name] for tensor in model.inputs}
+    asked = {"decoder_input_ids": tokens.astype("int64"), "input_values": samples}
+    if config["model_type"] == "whisper":
+        extract = transformers.WhisperFeatureExtractor(feature_size=config["num_mel_bins"], chunk_length=seconds)
+        del asked["input_values"]
+        asked["input_features"] = extract(samples[0], sampling_rate=16000, return_tensors="np")["input_features"]
+    found = _asked(theirs, **asked)
+    heard = {name: a for name, a in given.items() if name != "tokens"}
+    heard = transcribers.encoder(model)(heard if len(heard) > 1 else heard["samples"], training=False)
+    return [
+        (np.asarray(heard), found.encoder_last_hidden_state.numpy()),
+        (np.asarray(model(given, training=False)), found.last_hidden_state.numpy()),
+    ]
 
 
 def _with_images(theirs, model, config, rng):
@@ -172,11 +237,18 @@ def _image_first(theirs, model, config, rng):
 
 
 TEXT = frozenset({"token_ids", "padding_mask"})
+PAIR = frozenset(f"{side}_{name}" for side in ("encoder", "decoder") for name in TEXT)
 KINDS = {
     TEXT: _text,
-    frozenset(f"{side}_{name}" for side in ("encoder", "decoder") for name in TEXT): _pair,
+    PAIR: _pair,
     frozenset({"samples", "count"}): _sound,
     frozenset({"images", "token_ids"}): _contrast,
     TEXT | {"images", "vision_indices", "vision_mask"}: _with_images,
     TEXT | {"images", "response_mask"}: _image_first,
+    TEXT | {"images"}: _questions,
+    TEXT | {"position_ids"}: _text,
+    TEXT | {"pixel_values", "image_grid_thw", "vision_indices"}: _text_alone,
+    PAIR | {"images", "vision_indices"}: _pair_with_images,
+    frozenset({"samples", "tokens"}): _written,
+    frozenset({"samples", "tokens", "count"}): _written,
 }

@@ -33,7 +33,9 @@ TYPES = (
     *("llama", "metaclip_2", "mistral", "mixtral", "paligemma", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_5"),
     *("qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit", "xlm-roberta"),
 )
-OWN = ("wav2vec2", "hubert", "electra")  # Converted by what is written here.
+# Networks written here, by the module of tlkeras.backbones.
+SOUNDS = {"wav2vec2": "wav2vec2", "hubert": "wav2vec2", "wavlm": "wav2vec2", "whisper": "whisper", "moonshine": "moonshine"}
+OWN = (*SOUNDS, "electra")  # Converted by what is written here.
 # Compared with transformers number by number, with random weights: what `transformers` makes anew, and these by their converters.
 COMPARED = (
     *transformers.TEXT,
@@ -90,11 +92,11 @@ def converted(found: Found, allow=()) -> tuple:
         UsageError, ModelError: see `convert`.
     """
     kind = str(found.config.get("model_type"))
-    if kind in ("wav2vec2", "hubert"):
-        return _sound(found)
+    if kind in SOUNDS:
+        return _sound(found, kind)
     if kind not in (*TYPES, *OWN):
         raise UsageError(
-            f"model_type must be one of {', '.join((*TYPES, *OWN))}; it is {kind!r}.{nearest(kind, TYPES)}"
+            f"model_type must be one of {', '.join((*TYPES, *OWN))}; it is {kind!r}.{nearest(kind, (*TYPES, *OWN))}"
         )
     presets.needs_safetensors()
     if kind in transformers.TEXT:
@@ -129,16 +131,20 @@ def _text(found: Found, allow):
     return transformers.correct(backbone, said), _coverage(found, backbone, used, filled, allow), said
 
 
-def _sound(found: Found):
-    from tlkeras import weights
-    from tlkeras.backbones import wav2vec2
+def _sound(found: Found, kind: str):
+    import importlib
 
-    record = wav2vec2.from_directory(found.path)
-    if record is None:
-        raise ModelError(f"{found.path} must hold a wav2vec 2.0 or HuBERT; its config.json says otherwise.")
-    model = weights.load(record, next(iter(record.sources)), None)  # refuses with both lists
-    used = {n for n in found.shapes if not n.startswith(wav2vec2.DROPPED)}
-    return model, _coverage(found, model, used, {v.path for v in model.weights}, ()), {}
+    from tlkeras import weights
+
+    module = importlib.import_module(f"tlkeras.backbones.{SOUNDS[kind]}")
+    model = weights.load(module.from_directory(found.path), "preset", None)  # refuses with both lists
+    # Whisper's last layer is its embedding once more.
+    dropped = (*getattr(module, "DROPPED", ()), "proj_out.")
+    used = {n for n in found.shapes if not n.removeprefix(f"{kind}.").startswith(dropped)}
+    coverage = _coverage(found, model, used, {v.path for v in model.weights}, ())
+    coverage.head += coverage.unused
+    coverage.unused = []
+    return model, coverage, {}
 
 
 def _recorded(folder: Path, config: dict, tensors: dict, made=None) -> tuple:

@@ -101,7 +101,7 @@ TINY = {
     "t5gemma": ("T5GemmaForConditionalGeneration", {"encoder": _GEMMA, "decoder": _GEMMA, "vocab_size": 48}),
     "t5gemma2": ("T5Gemma2ForConditionalGeneration", {
         "encoder": {
-            "text_config": _GEMMA | {"sliding_window": 64}, "vision_config": _IMAGES, "mm_tokens_per_image": 4,
+            "text_config": _GEMMA, "vision_config": _IMAGES, "mm_tokens_per_image": 4,
             "image_token_index": 47, "boi_token_index": 45, "eoi_token_index": 46},
         "decoder": _GEMMA, "eoi_token_index": 46, "image_token_index": 47}),
     "vit": ("ViTForImageClassification", _VISION),

@@ -150,10 +150,9 @@ def _questions(theirs, model, config, rng):
     whole = np.concatenate([places, ids], 1).astype("int64")
     given = {"pixel_values": pixels.transpose(0, 3, 1, 2), "input_ids": whole, "attention_mask": np.ones_like(whole)}
     seen: list = []
-    theirs.language_model.model.register_forward_hook(lambda module, args, out: seen.append(out[0]))
+    theirs.language_model.model.decoder.register_forward_hook(lambda module, args, out: seen.append(out[0]))
     _asked(theirs, **given)
-    states = seen[-1].numpy()
-    return [(np.asarray(ours)[:, -states.shape[1]:], states[:, -np.asarray(ours).shape[1]:])]
+    return [(np.asarray(ours), seen[-1].numpy())]
 
 
 def _pair_with_images(theirs, model, config, rng):

@@ -177,6 +177,18 @@ def _one_less(config: dict) -> dict:
     return {"decoder": decoder | {"sliding_window": decoder["sliding_window"] - 1}}
 
 
+def _t5gemma2(config: dict) -> dict:
+    """The factor of full layers, without which keras-hub builds what does not run."""
+
+    def stated(part):
+        rope = part.get("rope_parameters") or {}
+        full = {"factor": 1.0} | rope.get("full_attention", {})
+        return part | {"rope_parameters": rope | {"full_attention": full}}
+
+    encoder = config["encoder"]
+    return {"decoder": stated(config["decoder"]), "encoder": encoder | {"text_config": stated(encoder["text_config"])}}
+
+
 _YARN = {"rope_type": ("yarn",), "beta_fast": (32.0,), "beta_slow": (1.0,), "original_max_position_embeddings": (4096,), "truncate": (False,)}
 _GEMMA = Kind(
     corrections=_norms,
@@ -184,6 +196,7 @@ _GEMMA = Kind(
     | _rope("rope_parameters", rope_theta=(1e4,)),
 )
 _VISION_HEAD = r".*vision_tower\.(vision_model\.)?head\..*"
+_EPSILONS = {"text_config.rms_norm_eps": (1e-6,), "vision_config.layer_norm_eps": (1e-6,)}
 _ALL_SPARSE = {"decoder_sparse_step": (1,), "mlp_only_layers": ([],)}
 KINDS = {
     "esm": Kind(
@@ -202,7 +215,7 @@ KINDS = {
         renames=_TOWER,
         dropped=_VISION_HEAD,
         tensors=_query_scale("text_config.", r"language_model.*q_norm\.weight$", 1.0),
-        demands=_gemma3("text_config.") | {"text_config.rms_norm_eps": (1e-6,)},
+        demands=_gemma3("text_config.") | _EPSILONS,
     ),
     "gemma3_text": Kind(
         tensors=_query_scale("", r"q_norm\.weight$", 1.0), corrections=_norms, demands=_gemma3()
@@ -221,7 +234,13 @@ KINDS = {
         }
         | {f"{key}.{name}": values for key in ("rope_parameters", "rope_scaling") for name, values in _YARN.items()},
     ),
-    "paligemma": Kind(settings=_image_head, renames=_TOWER, dropped=_VISION_HEAD),
+    "metaclip_2": Kind(demands={f"{part}_config.layer_norm_eps": (1e-5,) for part in ("text", "vision")}),
+    "paligemma": Kind(
+        settings=_image_head,
+        renames=_TOWER,
+        dropped=_VISION_HEAD,
+        demands={"text_config.rope_theta": (1e4,)} | _EPSILONS | _rope("text_config.rope_parameters", rope_theta=(1e4,)),
+    ),
     "qwen2_moe": Kind(demands=_ALL_SPARSE),
     # keras-hub has one window for all layers or none.
     "qwen3": Kind(
@@ -232,6 +251,11 @@ KINDS = {
     "qwen3_moe": Kind(settings=_count_of_experts, corrections=_norms, demands=_ALL_SPARSE | {"attention_bias": (False,)}),
     "smollm3": Kind(demands={"attention_bias": (False,), "mlp_bias": (False,)}),
     "t5gemma": Kind(settings=_one_less),
-    "t5gemma2": Kind(settings=_one_less, renames=_TOWER, dropped=_VISION_HEAD),
+    "t5gemma2": Kind(
+        settings=_t5gemma2,
+        renames=_TOWER,
+        dropped=_VISION_HEAD,
+        demands={"encoder.text_config.sliding_window": lambda config: (config["decoder"]["sliding_window"],)},
+    ),
     "vit": Kind(options=lambda config: {"layer_norm_epsilon": config.get("layer_norm_eps", 1e-12)}),
 }  # fmt: skip

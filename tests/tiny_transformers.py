@@ -1,18 +1,17 @@
 """Small transformers models with seeded weights, one or more per model type, written as the directories that a user has.
 
-Needs PyTorch and transformers. The whole table, by the user's own path:
+Needs PyTorch and transformers. The rows of tlkeras.weights.compared, by the path of `tlkeras weights verify`:
 
-    python tests/tiny_transformers.py [TYPE ...]
+    python tests/tiny_transformers.py [CASE ...]
 """
 
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import make_golden_speech
 import numpy as np
-from make_golden import KEPT, SIZES, build, oracle
+from make_golden import KEPT, build, oracle
 
 _TEXT = {
     "vocab_size": 48, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -37,10 +36,14 @@ _SPEECH = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7,
     "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "vocab_size": 12,
 }  # fmt: skip
-_ROPES = {
-    "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
-    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
-}
+_GEMMA4 = _HEADS | {
+    "sliding_window": 4, "layer_types": _BOTH, "vocab_size_per_layer_input": 48, "hidden_size_per_layer_input": 4,
+    "global_head_dim": 16,
+}  # fmt: skip
+_OSS = _HEADS | {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 4, "layer_types": _BOTH}
+# Large enough to be seen where a network does not read it.
+_NORMS = {"rms_norm_eps": 1e-2}
+_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
 
 # Name: (class of transformers, its config). The name begins with the model_type.
 TINY = {
@@ -48,44 +51,45 @@ TINY = {
     "dinov2": ("Dinov2ForImageClassification", _VISION | {"mlp_ratio": 2}),
     "dinov2_with_registers": ("Dinov2WithRegistersModel", _VISION | {"mlp_ratio": 2}),
     "dinov3_vit": ("DINOv3ViTModel", _VISION | {"num_register_tokens": 2}),
-    "dinov3_vit plain": ("DINOv3ViTModel", _VISION),
+    "dinov3_vit without registers": ("DINOv3ViTModel", _VISION | {"use_gated_mlp": True, "hidden_act": "silu", "rope_theta": 30.0}),
     "esm": ("EsmForMaskedLM", _ENCODER | {"position_embedding_type": "rotary", "mask_token_id": 4, "layer_norm_eps": 1e-5}),
-    "esm absolute": ("EsmForMaskedLM", _ENCODER | {"position_embedding_type": "absolute", "mask_token_id": 4}),
+    "esm absolute": ("EsmForMaskedLM", _ENCODER | {
+        "position_embedding_type": "absolute", "mask_token_id": 4, "emb_layer_norm_before": True, "token_dropout": True}),
     "gemma": ("GemmaForCausalLM", _HEADS),
+    "gemma of its own": ("GemmaForCausalLM", _HEADS | _NORMS),
     "gemma2": ("Gemma2ForCausalLM", _GEMMA),
-    "gemma2 scaled": ("Gemma2ForCausalLM", _GEMMA | {"query_pre_attn_scalar": 5}),
+    "gemma2 of its own": ("Gemma2ForCausalLM", _GEMMA | _NORMS | {"query_pre_attn_scalar": 5, "attn_logit_softcapping": 1.0}),
     "gemma3": ("Gemma3ForConditionalGeneration", {
         "text_config": _GEMMA | {"layer_types": ["sliding_attention"] * 2}, "vision_config": _IMAGES,
         "mm_tokens_per_image": 4, "image_token_index": 47, "boi_token_index": 45, "eoi_token_index": 46}),
-    "gemma3_text": ("Gemma3ForCausalLM", _GEMMA),
-    "gemma3_text as released": ("Gemma3ForCausalLM", _GEMMA | {
-        "num_hidden_layers": 7, "layer_types": ["sliding_attention"] * 5 + ["full_attention"] + ["sliding_attention"]}),
-    "gemma3n": ("Gemma3nForConditionalGeneration", {"text_config": _HEADS | {
-        "sliding_window": 4, "layer_types": _BOTH, "vocab_size_per_layer_input": 40, "hidden_size_per_layer_input": 4,
-        "laurel_rank": 4, "num_kv_shared_layers": 0, "altup_num_inputs": 2, "intermediate_size": [24, 24]}}),
-    "gemma4": ("Gemma4ForConditionalGeneration", {
-        "text_config": _HEADS | {
-            "sliding_window": 4, "layer_types": _BOTH, "vocab_size_per_layer_input": 48,
-            "hidden_size_per_layer_input": 4},
-        "vision_config": _VISION | {"head_dim": 8, "num_key_value_heads": 2, "position_embedding_size": 64},
-        "audio_config": None}),
-    "gemma4_text": ("Gemma4ForCausalLM", _HEADS | {
-        "sliding_window": 4, "layer_types": _BOTH, "vocab_size_per_layer_input": 48, "hidden_size_per_layer_input": 4}),
-    "gpt_oss": ("GptOssForCausalLM", _HEADS | {
-        "num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 4, "layer_types": _BOTH}),
-    "gpt_oss plain": ("GptOssForCausalLM", _HEADS | {
-        "num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 4, "layer_types": _BOTH,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 150000.0}}),
+    "gemma3_text": ("Gemma3ForCausalLM", _GEMMA | {
+        "num_hidden_layers": 7, "layer_types": ["sliding_attention"] * 5 + ["full_attention"] + ["sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}),
+    "gemma3_text of its own": ("Gemma3TextModel", _GEMMA | _NORMS | {
+        "query_pre_attn_scalar": 5, "layer_types": ["sliding_attention"] * 2}),
+    "gemma4_text": ("Gemma4ForCausalLM", _GEMMA4),
+    "gemma4_text of its own": ("Gemma4ForCausalLM", _GEMMA4 | _NORMS | {
+        "num_hidden_layers": 4, "layer_types": _BOTH * 2, "num_kv_shared_layers": 2, "use_double_wide_mlp": True,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "num_global_key_value_heads": 1, "attention_k_eq_v": True}),
+    "gpt_oss": ("GptOssForCausalLM", _OSS),
+    "gpt_oss with its layers the other way": ("GptOssForCausalLM", _OSS | _NORMS | {"layer_types": _BOTH[::-1]}),
     "metaclip_2": ("MetaClip2Model", {
         "text_config": _ENCODER | {"eos_token_id": 2}, "vision_config": _VISION, "projection_dim": 8}),
     "mistral": ("MistralForCausalLM", _HEADS | {"sliding_window": 4}),
+    "mistral of its own": ("MistralForCausalLM", _HEADS | _NORMS | _ROPE | {"sliding_window": None}),
     "mixtral": ("MixtralForCausalLM", _HEADS | {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 4}),
     "paligemma": ("PaliGemmaForConditionalGeneration", {
         "text_config": _HEADS | {"model_type": "gemma", "num_image_tokens": 8}, "vision_config": _VISION, "projection_dim": 16,
         "image_token_index": 47, "vocab_size": 48}),
     "qwen2_moe": ("Qwen2MoeForCausalLM", _TEXT | _EXPERTS | {"shared_expert_intermediate_size": 8}),
     "qwen3": ("Qwen3ForCausalLM", _HEADS | {"rms_norm_eps": 1e-3}),
+    "qwen3 of its own": ("Qwen3ForCausalLM", _HEADS | _NORMS | _ROPE | {
+        "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}),
     "qwen3_moe": ("Qwen3MoeForCausalLM", _HEADS | _EXPERTS),
+    "qwen3_moe of its own": ("Qwen3MoeForCausalLM", _HEADS | _EXPERTS | _NORMS | _ROPE | {
+        "norm_topk_prob": True, "use_sliding_window": True, "sliding_window": 4}),
     "qwen3_5": ("Qwen3_5ForConditionalGeneration", {
         "text_config": _HEADS | _LINEAR,
         "vision_config": {
@@ -97,8 +101,12 @@ TINY = {
             "depth": 2, "hidden_size": 16, "num_heads": 2, "intermediate_size": 24, "patch_size": 4,
             "out_hidden_size": 16, "num_position_embeddings": 16}}),
     "smollm3": ("SmolLM3ForCausalLM", _TEXT),
+    "smollm3 of its own": ("SmolLM3ForCausalLM", _TEXT | _NORMS | _ROPE | {
+        "no_rope_layers": [1, 0], "tie_word_embeddings": False}),
     "swin": ("SwinForImageClassification", _SWIN),
-    "t5gemma": ("T5GemmaForConditionalGeneration", {"encoder": _GEMMA, "decoder": _GEMMA, "vocab_size": 48}),
+    "t5gemma": ("T5GemmaForConditionalGeneration", {
+        "encoder": _GEMMA | {"sliding_window": 12, "query_pre_attn_scalar": 5},
+        "decoder": _GEMMA | {"query_pre_attn_scalar": 5}, "vocab_size": 48}),
     "t5gemma2": ("T5Gemma2ForConditionalGeneration", {
         "encoder": {
             "text_config": _GEMMA, "vision_config": _IMAGES, "mm_tokens_per_image": 4,
@@ -148,20 +156,26 @@ def directory(name: str, folder: Path) -> Path:
     return folder
 
 
-def main():
+def compare(name: str, folder: Path) -> dict:
+    """What `tlkeras weights verify` finds of a case."""
     from tlkeras.weights import verified
 
+    return verified.verify(directory(name, folder))
+
+
+def main():
+    """Prints the rows of tlkeras.weights.compared.COMPARED: of each type the least alike."""
+    worst: dict[str, tuple] = {}
     for name in sys.argv[1:] or (*KEPT, *TINY):
-        start = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                found = verified.verify(directory(name, Path(folder) / "model"))
-                said = f"{found['features']['difference']:.2g} of {found['features']['scale']:.3g}" if found["compared"] else found["why"]
-            except Exception as e:
-                said = f"{type(e).__name__}: {str(e)[:1500]}"
-        print(f"### {name}: {said}   [{time.process_time() - start:.1f} s]", flush=True)
+            found = compare(name, Path(folder) / "model")
+        row = found.get("features")
+        print(f"# {name}: {row or found['why']}", flush=True)
+        if row and row["difference"] > worst.get(name.split()[0], (0.0,))[0]:
+            worst[name.split()[0]] = row["difference"], row["scale"]
+    for kind, (difference, scale) in sorted(worst.items()):
+        print(f'    "{kind}": ({difference:.1e}, {scale:.3g}),')
 
 
 if __name__ == "__main__":
-    assert SIZES
     main()

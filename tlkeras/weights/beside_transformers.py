@@ -35,7 +35,7 @@ def _theirs(folder: Path):
     return transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def _asked(model, **given):
+def answer(model, **given):
     """What a PyTorch model gives for arrays, channels last in ours and first in theirs."""
     import torch
 
@@ -54,7 +54,7 @@ def _special(config: dict) -> set[int]:
     return found
 
 
-def _ids(config: dict, rng, size: int):
+def ids_of(config: dict, rng, size: int):
     """Ids int32 (BATCH, LENGTH) and what is no padding, of which the last row has some at its end."""
     free = [n for n in range(size) if n not in _special(config)]
     mask = np.ones((BATCH, LENGTH), "int32")
@@ -75,25 +75,25 @@ def _shown(ours, theirs, mask):
 
 
 def _text(theirs, model, config, rng):
-    ids, mask = _ids(config, rng, _rows_of(config))
+    ids, mask = ids_of(config, rng, _rows_of(config))
     if all(tensor.name != "padding_mask" for tensor in model.inputs):  # ESM's network of keras-hub masks the wrong side.
         ids, mask = ids[:-1], mask[:-1]
     given = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
     given["position_ids"] = np.tile(np.arange(LENGTH, dtype="int32"), (len(ids), 1))
     ours = model({tensor.name: given[tensor.name] for tensor in model.inputs}, training=False)
     ours = ours.get("sequence_output", next(iter(ours.values()))) if isinstance(ours, dict) else ours
-    found = _asked(theirs, input_ids=ids.astype("int64"), attention_mask=mask.astype("int64"))
+    found = answer(theirs, input_ids=ids.astype("int64"), attention_mask=mask.astype("int64"))
     return [_shown(ours, found.last_hidden_state, mask)]
 
 
 def _pair(theirs, model, config, rng):
     """An encoder-decoder: the decoder reads the rows in the other order."""
-    ids, mask = _ids(config, rng, _rows_of(config))
+    ids, mask = ids_of(config, rng, _rows_of(config))
     given = {f"encoder_{name}": a for name, a in (("token_ids", ids), ("padding_mask", mask))}
     given |= {f"decoder_{name}": a[::-1] for name, a in (("token_ids", ids), ("padding_mask", mask))}
     ours = model(given, training=False)
     asked = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[::-1], "decoder_attention_mask": mask[::-1]}
-    found = _asked(theirs, **{name: a.astype("int64") for name, a in asked.items()})
+    found = answer(theirs, **{name: a.astype("int64") for name, a in asked.items()})
     return [
         _shown(ours["encoder_sequence_output"], found.encoder_last_hidden_state, mask),
         _shown(ours["decoder_sequence_output"], found.last_hidden_state, mask[::-1]),
@@ -103,7 +103,7 @@ def _pair(theirs, model, config, rng):
 def _pixels(theirs, model, config, rng):
     pixels = rng.normal(0, 1, (BATCH, *model.inputs[0].shape[1:])).astype("float32")
     ours = model(pixels, training=False)
-    states = _asked(theirs, pixel_values=pixels.transpose(0, 3, 1, 2)).last_hidden_state.numpy()
+    states = answer(theirs, pixel_values=pixels.transpose(0, 3, 1, 2)).last_hidden_state.numpy()
     ours = ours.get("sequence_output", next(iter(ours.values()))) if isinstance(ours, dict) else ours
     return [(np.asarray(ours).reshape(states.shape), states)]
 
@@ -112,18 +112,18 @@ def _sound(theirs, model, config, rng):
     samples = rng.normal(0, 1, (1, 1600)).astype("float32")
     ours = model({"samples": samples, "count": np.array([1600], "int32")}, training=False)
     even = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-    return [(np.asarray(ours), _asked(theirs, input_values=even).last_hidden_state.numpy())]
+    return [(np.asarray(ours), answer(theirs, input_values=even).last_hidden_state.numpy())]
 
 
 def _contrast(theirs, model, config, rng):
     """Images and texts, and how near each is to each."""
     size = _rows_of(config)
-    ids, mask = _ids(config, rng, size)
+    ids, mask = ids_of(config, rng, size)
     ids[:, -1] = config["text_config"]["eos_token_id"]  # What stands for the text.
     shape = next(t.shape for t in model.inputs if t.name == "images")
     pixels = rng.normal(0, 1, (BATCH, *shape[1:])).astype("float32")
     ours = model({"images": pixels, "token_ids": ids}, training=False)
-    found = _asked(theirs, input_ids=ids.astype("int64"), pixel_values=pixels.transpose(0, 3, 1, 2))
+    found = answer(theirs, input_ids=ids.astype("int64"), pixel_values=pixels.transpose(0, 3, 1, 2))
     return [
         (np.asarray(ours["vision_logits"]), found.logits_per_image.numpy()),
         (np.asarray(ours["text_logits"]), found.logits_per_text.numpy()),
@@ -132,17 +132,17 @@ def _contrast(theirs, model, config, rng):
 
 def _text_alone(theirs, model, config, rng):
     """The text of a network that reads images too: through its own layers, without the places of images."""
-    ids, mask = _ids(config, rng, _rows_of(config))
+    ids, mask = ids_of(config, rng, _rows_of(config))
     states = model.token_embedding(ids)
     for layer in model.transformer_layers:
         states = layer(states, decoder_padding_mask=mask)
-    found = _asked(theirs.language_model, input_ids=ids.astype("int64"), attention_mask=mask.astype("int64"))
+    found = answer(theirs.language_model, input_ids=ids.astype("int64"), attention_mask=mask.astype("int64"))
     return [_shown(model.layer_norm(states), found.last_hidden_state, mask)]
 
 
 def _questions(theirs, model, config, rng):
     """An image asked about, in tokens of their own before the text for transformers."""
-    ids, _ = _ids(config, rng, _rows_of(config))
+    ids, _ = ids_of(config, rng, _rows_of(config))
     shape = next(t.shape for t in model.inputs if t.name == "images")
     pixels = rng.normal(0, 1, (BATCH, *shape[1:])).astype("float32")
     places = np.full((BATCH, config["num_query_tokens"]), config["image_token_index"], "int32")
@@ -151,13 +151,13 @@ def _questions(theirs, model, config, rng):
     given = {"pixel_values": pixels.transpose(0, 3, 1, 2), "input_ids": whole, "attention_mask": np.ones_like(whole)}
     seen: list = []
     theirs.language_model.model.decoder.register_forward_hook(lambda module, args, out: seen.append(out[0]))
-    _asked(theirs, **given)
+    answer(theirs, **given)
     return [(np.asarray(ours), seen[-1].numpy())]
 
 
 def _pair_with_images(theirs, model, config, rng):
     """An encoder that reads an image in its text, and a decoder."""
-    ids, mask = _ids(config, rng, _rows_of(config))
+    ids, mask = ids_of(config, rng, _rows_of(config))
     shape = next(t.shape for t in model.inputs if t.name == "images")
     pixels = rng.normal(0, 1, (BATCH, 1, *shape[2:])).astype("float32")
     places = np.tile(2 + np.arange(config["encoder"]["mm_tokens_per_image"], dtype="int32"), (BATCH, 1))
@@ -168,7 +168,7 @@ def _pair_with_images(theirs, model, config, rng):
     ours = model(given, training=False)
     asked = {"input_ids": read, "attention_mask": mask, "decoder_input_ids": ids[::-1], "decoder_attention_mask": mask[::-1]}
     asked = {name: a.astype("int64") for name, a in asked.items()}
-    found = _asked(theirs, **asked, pixel_values=pixels[:, 0].transpose(0, 3, 1, 2))
+    found = answer(theirs, **asked, pixel_values=pixels[:, 0].transpose(0, 3, 1, 2))
     return [
         _shown(ours["encoder_sequence_output"], found.encoder_last_hidden_state, mask),
         _shown(ours["decoder_sequence_output"], found.last_hidden_state, mask[::-1]),
@@ -193,7 +193,7 @@ def _written(theirs, model, config, rng):
         extract = transformers.WhisperFeatureExtractor(feature_size=config["num_mel_bins"], chunk_length=seconds)
         del asked["input_values"]
         asked["input_features"] = extract(samples[0], sampling_rate=16000, return_tensors="np")["input_features"]
-    found = _asked(theirs, **asked)
+    found = answer(theirs, **asked)
     heard = {name: a for name, a in given.items() if name != "tokens"}
     heard = transcribers.encoder(model)(heard if len(heard) > 1 else heard["samples"], training=False)
     return [
@@ -204,7 +204,7 @@ def _written(theirs, model, config, rng):
 
 def _with_images(theirs, model, config, rng):
     """Texts, and an image in the middle of each: keras-hub is told where, transformers by tokens of their own."""
-    ids, mask = _ids(config, rng, _rows_of(config))
+    ids, mask = ids_of(config, rng, _rows_of(config))
     shape = next(t.shape for t in model.inputs if t.name == "images")
     pixels = rng.normal(0, 1, (BATCH, 1, *shape[2:])).astype("float32")
     places = np.tile(2 + np.arange(config["mm_tokens_per_image"], dtype="int32"), (BATCH, 1))
@@ -215,13 +215,13 @@ def _with_images(theirs, model, config, rng):
     ours = model(given, training=False)
     asked = {"input_ids": ids, "attention_mask": mask, "token_type_ids": shown}
     asked = {name: a.astype("int64") for name, a in asked.items()}
-    found = _asked(theirs, **asked, pixel_values=pixels[:, 0].transpose(0, 3, 1, 2))
+    found = answer(theirs, **asked, pixel_values=pixels[:, 0].transpose(0, 3, 1, 2))
     return [_shown(ours, found.last_hidden_state, mask)]
 
 
 def _image_first(theirs, model, config, rng):
     """An image and the text behind it, of which each part sees each."""
-    ids, mask = _ids(config, rng, _rows_of(config))
+    ids, mask = ids_of(config, rng, _rows_of(config))
     shape = next(t.shape for t in model.inputs if t.name == "images")
     pixels = rng.normal(0, 1, (BATCH, *shape[1:])).astype("float32")
     count = (config["vision_config"]["image_size"] // config["vision_config"]["patch_size"]) ** 2
@@ -231,7 +231,7 @@ def _image_first(theirs, model, config, rng):
     ours = model(given, training=False)
     asked = {"input_ids": whole, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
     asked = {name: a.astype("int64") for name, a in asked.items()}
-    found = _asked(theirs, **asked, pixel_values=pixels.transpose(0, 3, 1, 2))
+    found = answer(theirs, **asked, pixel_values=pixels.transpose(0, 3, 1, 2))
     return [_shown(ours, found.last_hidden_state, mask)]
 
 

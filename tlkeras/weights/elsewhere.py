@@ -228,6 +228,8 @@ def converted_text(found: dict) -> str:
         and found["out"].endswith((".h5", ".keras"))
     ):
         lines.append(f"In a config: backbone: {{name: {found['network']}, weights: {found['out']}}}")
+    elif found.get("directory"):
+        lines.append(f"A config takes the directory itself: backbone: {{name: {found['directory']}, weights: preset}}")
     elif not found["out"].endswith((".h5", ".keras")):
         lines.append(f"In a config: backbone: {{name: {found['out']}, weights: preset}}")
     return "\n".join(lines)

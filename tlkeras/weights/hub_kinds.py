@@ -189,6 +189,13 @@ def _t5gemma2(config: dict) -> dict:
     return {"decoder": stated(config["decoder"]), "encoder": encoder | {"text_config": stated(encoder["text_config"])}}
 
 
+def _gemma3n(config: dict) -> dict:
+    """The base of the full layers' rotation, which transformers 5 writes by kind of layer."""
+    text = config["text_config"]
+    base = text.get("rope_theta") or at(text, "rope_parameters.full_attention.rope_theta", 1e6)
+    return {"text_config": text | {"rope_theta": base}}
+
+
 _YARN = {"rope_type": ("yarn",), "beta_fast": (32.0,), "beta_slow": (1.0,), "original_max_position_embeddings": (4096,), "truncate": (False,)}
 _GEMMA = Kind(
     corrections=_norms,
@@ -220,6 +227,7 @@ KINDS = {
     "gemma3_text": Kind(
         tensors=_query_scale("", r"q_norm\.weight$", 1.0), corrections=_norms, demands=_gemma3()
     ),
+    "gemma3n": Kind(settings=_gemma3n),
     "gemma4": Kind(settings=lambda config: {"text_config": config["text_config"] | _apart(config["text_config"])}),
     "gemma4_text": Kind(settings=_apart),
     "gpt_oss": Kind(

@@ -1,8 +1,7 @@
 """Hugging Face directories, by keras-hub's own converters: every model type they know, with the coverage they do not show.
 
-keras-hub fills what it asks for and is silent about the rest of the file. Here it fills a model while the names it asks
-for and the variables it sets are written down; the model is kept only when nothing is left over. Text models that
-`transformers` writes anew come through that, and wav2vec 2.0 and HuBERT through the networks written here.
+A model is kept only when nothing is left over. Text models that `transformers` writes anew come through that, others through
+`hub_reader` with what `hub_kinds` says of their type, and models of speech through the networks written here.
 """
 
 import copy
@@ -11,45 +10,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tlkeras.errors import ModelError, UsageError, listed, nearest
-from tlkeras.weights import elsewhere, files, hub_kinds, hub_reader, mapping, presets, transformers
+from tlkeras.weights import compared, elsewhere, files, hub_kinds, hub_reader, mapping, presets, transformers
 from tlkeras.weights.mapping import Coverage
 from tlkeras.weights.sources import Found
 
 # What keras-hub 0.32 converts, by the model_type of config.json.
-TYPES = (
-    *("albert", "bart", "bert", "blip-2", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "distilbert", "esm"),
-    *(
-        "gemma",
-        "gemma2",
-        "gemma3",
-        "gemma3_text",
-        "gemma3n",
-        "gemma4",
-        "gemma4_text",
-        "gemma4_assistant",
-        "gpt2",
-        "gpt_oss",
-    ),
-    *("llama", "metaclip_2", "mistral", "mixtral", "paligemma", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_5"),
-    *("qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit", "xlm-roberta"),
+TYPES = tuple(
+    """albert bart bert blip-2 deit dinov2 dinov2_with_registers dinov3_vit distilbert esm gemma gemma2 gemma3 gemma3_text gemma3n
+    gemma4 gemma4_text gemma4_assistant gpt2 gpt_oss llama metaclip_2 mistral mixtral paligemma qwen2 qwen2_moe qwen3 qwen3_moe
+    qwen3_5 qwen3_5_moe roberta sam3_video smollm3 swin t5gemma t5gemma2 vit xlm-roberta""".split()
 )
 # Networks written here, by the module of tlkeras.backbones.
 SOUNDS = {"wav2vec2": "wav2vec2", "hubert": "wav2vec2", "wavlm": "wav2vec2", "whisper": "whisper", "moonshine": "moonshine"}
 OWN = (*SOUNDS, "electra")  # Converted by what is written here.
-# Compared with transformers number by number, with random weights: what `transformers` makes anew, and these by their converters.
-COMPARED = (
-    *transformers.TEXT,
-    *presets.TRANSFORMERS,
-    *OWN,
-    "gemma",
-    "mistral",
-    "mixtral",
-    "qwen2_moe",
-    "qwen3",
-    "smollm3",
-)
-# The same, of small networks, and found to differ: by how much of numbers up to 2.5.
-DIFFERENT = {"gemma2": 0.7, "gemma3_text": 2.7}
 # Variables of keras-hub that follow from the sizes.
 COMPUTED = ("inv_freq",)
 
@@ -63,26 +36,14 @@ def convert(found: Found, out: Path, kind: str, allow=(), say=None) -> dict:
     """
     model, coverage, corrections = converted(found, allow)
     if say and coverage.whole:
-        say(f"{found.path} -> {coverage.target}\n{coverage.text()}\n{said(found)}")
+        say(f"{found.path} -> {coverage.target}\n{coverage.text()}\n{compared.said(str(found.config['model_type']))}")
     coverage.demand()
     elsewhere.written(model, out, kind, None)
     if kind == "preset" and corrections:
         _note(out, corrections)
-    compared = str(found.config["model_type"]) in COMPARED
-    return {"out": str(out), "network": coverage.target, "compared": compared, **coverage.rows(), "classifier": False}
-
-
-def said(found: Found) -> str:
-    """Whether the numbers of such models were compared, in words."""
-    kind = found.config["model_type"]
-    if kind in COMPARED:
-        return f"Models of type {kind} were compared with transformers: equal to 1e-4 or better."
-    if kind in DIFFERENT:
-        return (
-            f"Small models of type {kind} differed from transformers by {DIFFERENT[kind]}, of numbers up to 2.5: keras-hub's "
-            "converter or network is another. Compare yours before you use it: tlkeras weights verify"
-        )
-    return f"Models of type {kind} were not compared here: keras-hub's converter is taken as it is. Compare with: tlkeras weights verify"
+    made = str(found.config["model_type"])
+    rows = {"out": str(out), "network": coverage.target, "compared": made in compared.COMPARED, **coverage.rows()}
+    return rows | {"classifier": False, "directory": str(found.path) if made in SOUNDS else None}
 
 
 def converted(found: Found, allow=()) -> tuple:

@@ -40,7 +40,12 @@ def kept(name: str, home: Path) -> dict:
     theirs = beside_transformers._theirs(write(home / "made", config, shapes))
     ids = beside_transformers.ids_of(config, np.random.default_rng(1), config["vocab_size"])[0][:1]
     states = beside_transformers.answer(theirs, input_ids=ids.astype("int64")).last_hidden_state.numpy()
-    return {"config": np.array(json.dumps(config)), "shapes": np.array(json.dumps(shapes)), "ids": ids, "states": states}
+    return {
+        "config": np.array(json.dumps(config)),
+        "shapes": np.array(json.dumps(shapes)),
+        "ids": ids,
+        "states": states,
+    }
 
 
 def main():

@@ -161,12 +161,15 @@ def test_a_directory_of_speech_is_converted_with_its_head_left_out_by_name(name,
 
     pytest.importorskip("safetensors")
     folder = tmp_path / "model"
+    folder.mkdir()
     test_sound_networks.directory(name, folder)
     tensors = transformers.read_tensors(folder) | {"lm_head.weight": np.ones((12, 32), "float32")}
     transformers.write_safetensors(folder / "model.safetensors", {n: np.array(t) for n, t in tensors.items()})
     code, said = run("weights", "convert", folder, "--out", tmp_path / "out.weights.h5")
     assert code == 0, said
-    assert "not used: classifier:" in said and "lm_head.weight" in said and f"{{name: {folder}, weights: preset}}" in said
+    assert (
+        "not used: classifier:" in said and "lm_head.weight" in said and f"{{name: {folder}, weights: preset}}" in said
+    )
     entry = wav2vec2.from_directory(folder)
     wanted, again = weights.load(entry, "preset", None), entry.build(None, None)
     again.load_weights(tmp_path / "out.weights.h5")

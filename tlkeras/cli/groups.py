@@ -153,7 +153,11 @@ def weights_convert(file, target, out, names, size, classifier, allow_missing):
     found = elsewhere.convert(
         file, target, out, names, size, classifier, allow_missing, lambda text: click.echo(text, err=True)
     )
-    return Answer(found, elsewhere.converted_text(found), f"tlkeras weights verify {file}{'' if 'compared' in found else ' ' + found['network']}")
+    return Answer(
+        found,
+        elsewhere.converted_text(found),
+        f"tlkeras weights verify {file}{'' if 'compared' in found else ' ' + found['network']}",
+    )
 
 
 @_weights_verb("verify", tensorflow=True)

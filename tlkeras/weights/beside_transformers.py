@@ -65,7 +65,10 @@ def ids_of(config: dict, rng, size: int):
 
 def _rows_of(config: dict) -> int:
     """Of the embedding."""
-    parts = [config, *(part for key in ("text_config", "decoder", "encoder") if isinstance(part := config.get(key), dict))]
+    parts = [
+        config,
+        *(part for key in ("text_config", "decoder", "encoder") if isinstance(part := config.get(key), dict)),
+    ]
     return min(int(part["vocab_size"]) for part in parts if "vocab_size" in part)
 
 
@@ -76,7 +79,9 @@ def _shown(ours, theirs, mask):
 
 def _text(theirs, model, config, rng):
     ids, mask = ids_of(config, rng, _rows_of(config))
-    if all(tensor.name != "padding_mask" for tensor in model.inputs):  # ESM's network of keras-hub masks the wrong side.
+    if all(
+        tensor.name != "padding_mask" for tensor in model.inputs
+    ):  # ESM's network of keras-hub masks the wrong side.
         ids, mask = ids[:-1], mask[:-1]
     given = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
     given["position_ids"] = np.tile(np.arange(LENGTH, dtype="int32"), (len(ids), 1))
@@ -92,7 +97,12 @@ def _pair(theirs, model, config, rng):
     given = {f"encoder_{name}": a for name, a in (("token_ids", ids), ("padding_mask", mask))}
     given |= {f"decoder_{name}": a[::-1] for name, a in (("token_ids", ids), ("padding_mask", mask))}
     ours = model(given, training=False)
-    asked = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[::-1], "decoder_attention_mask": mask[::-1]}
+    asked = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "decoder_input_ids": ids[::-1],
+        "decoder_attention_mask": mask[::-1],
+    }
     found = answer(theirs, **{name: a.astype("int64") for name, a in asked.items()})
     return [
         _shown(ours["encoder_sequence_output"], found.encoder_last_hidden_state, mask),
@@ -166,7 +176,12 @@ def _pair_with_images(theirs, model, config, rng):
     given = {"encoder_token_ids": read, "encoder_padding_mask": mask, "images": pixels, "vision_indices": places}
     given |= {"decoder_token_ids": ids[::-1], "decoder_padding_mask": mask[::-1]}
     ours = model(given, training=False)
-    asked = {"input_ids": read, "attention_mask": mask, "decoder_input_ids": ids[::-1], "decoder_attention_mask": mask[::-1]}
+    asked = {
+        "input_ids": read,
+        "attention_mask": mask,
+        "decoder_input_ids": ids[::-1],
+        "decoder_attention_mask": mask[::-1],
+    }
     asked = {name: a.astype("int64") for name, a in asked.items()}
     found = answer(theirs, **asked, pixel_values=pixels[:, 0].transpose(0, 3, 1, 2))
     return [

@@ -196,7 +196,13 @@ def _gemma3n(config: dict) -> dict:
     return {"text_config": text | {"rope_theta": base}}
 
 
-_YARN = {"rope_type": ("yarn",), "beta_fast": (32.0,), "beta_slow": (1.0,), "original_max_position_embeddings": (4096,), "truncate": (False,)}
+_YARN = {
+    "rope_type": ("yarn",),
+    "beta_fast": (32.0,),
+    "beta_slow": (1.0,),
+    "original_max_position_embeddings": (4096,),
+    "truncate": (False,),
+}
 _GEMMA = Kind(
     corrections=_norms,
     demands={"hidden_activation": (*_TANH, None), "attention_bias": (False,), "rope_theta": (1e4,)}

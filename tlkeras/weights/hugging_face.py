@@ -21,7 +21,13 @@ TYPES = tuple(
     qwen3_5 qwen3_5_moe roberta sam3_video smollm3 swin t5gemma t5gemma2 vit xlm-roberta""".split()
 )
 # Networks written here, by the module of tlkeras.backbones.
-SOUNDS = {"wav2vec2": "wav2vec2", "hubert": "wav2vec2", "wavlm": "wav2vec2", "whisper": "whisper", "moonshine": "moonshine"}
+SOUNDS = {
+    "wav2vec2": "wav2vec2",
+    "hubert": "wav2vec2",
+    "wavlm": "wav2vec2",
+    "whisper": "whisper",
+    "moonshine": "moonshine",
+}
 OWN = (*SOUNDS, "electra")  # Converted by what is written here.
 # Variables of keras-hub that follow from the sizes.
 COMPUTED = ("inv_freq",)
@@ -66,7 +72,9 @@ def converted(found: Found, allow=()) -> tuple:
         presets._check_exact(found.path, found.config, list(found.shapes))
     made = hub_kinds.KINDS.get(kind, hub_kinds.Kind())
     if faults := hub_kinds.faults(made, found.config):
-        raise ModelError(listed(f"{found.path} holds a {kind} that keras-hub would build otherwise without a word", faults))
+        raise ModelError(
+            listed(f"{found.path} holds a {kind} that keras-hub would build otherwise without a word", faults)
+        )
     backbone, used, filled, lacking = _recorded(found.path, found.config, found.tensors, made)
     corrections = made.corrections(found.config)
     backbone = transformers.correct(backbone, corrections)

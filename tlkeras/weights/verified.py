@@ -245,4 +245,9 @@ def _hugging_face(found: Found, say) -> dict:
     rows = [_row(ours, theirs) for ours, theirs in both]
     row = max(rows, key=lambda row: row["difference"])
     exact = all(row["difference"] <= max(EXACT, 1e-5 * row["scale"]) for row in rows)
-    return out | {"compared": True, "with": f"transformers' {found.config['model_type']}", "features": row, "exact": exact}
+    return out | {
+        "compared": True,
+        "with": f"transformers' {found.config['model_type']}",
+        "features": row,
+        "exact": exact,
+    }

@@ -178,43 +178,34 @@ def test_a_directory_of_speech_is_converted_with_its_head_left_out_by_name(name,
 
 
 MAP = """
-layout: torch
+layout: tf
 rules:
-  ~(conv\\d)_norm: stages.{1}.bn
-  conv*: stages.conv{1}.conv
+  ~(.+)/moving_(.+): stats/{2}/of/{1}
+  ~(.+): net/{1}
 unused: [head.*]
 """
 
 
-def test_the_command_converts_by_a_map_of_names(tmp_path, monkeypatch):
-    """Of a file that no built-in map knows: names of its own, PyTorch's layout."""
-    from dataclasses import replace
-
+def test_the_command_converts_by_a_map_of_names(tmp_path):
+    """A file that no built-in map knows: names of its own, kernels as in Keras."""
     import keras
 
     from tlkeras import backbones
 
-    def build(size=None, weights=None):
-        inputs = keras.Input((8, 8, 3))
-        x = keras.layers.Conv2D(4, 3, name="conv1")(inputs)
-        return keras.Model(inputs, keras.layers.BatchNormalization(name="conv1_norm")(x), name="small")
-
-    entry = replace(backbones.get("resnet50"), name="small", build=build)
-    monkeypatch.setattr(backbones, "get", lambda name: entry)
-    rng = np.random.default_rng(0)
-    names = {"weight": (4,), "bias": (4,), "running_mean": (4,), "running_var": (4,)}
-    tensors = {f"stages.conv1.bn.{name}": rng.normal(size=shape).astype("float32") for name, shape in names.items()}
-    tensors |= {"stages.conv1.conv.weight": rng.normal(size=(4, 3, 3, 3)).astype("float32")}
-    tensors |= {"stages.conv1.conv.bias": np.ones(4, "float32"), "head.weight": np.ones((2, 4), "float32")}
+    model = backbones.get("mobilenet_v3_small").build((32, 32), None)
+    names = {v.path: "net/" + v.path for v in model.weights}
+    names |= {p: f"stats/{p.rpartition('_')[2]}/of/{p.rpartition('/')[0]}" for p in names if "/moving_" in p}
+    tensors = {names[v.path]: np.asarray(v) for v in model.weights} | {"head.weight": np.ones((2, 4), "float32")}
     transformers.write_safetensors(tmp_path / "own.safetensors", tensors)
     (tmp_path / "names.yaml").write_text(MAP)
-    words = ("weights", "convert", tmp_path / "own.safetensors", "--to", "resnet50", "--map", tmp_path / "names.yaml")
-    code, said = run(*words, "--out", tmp_path / "out.keras")
+    words = ("weights", "convert", tmp_path / "own.safetensors", "--to", "mobilenet_v3_small", "--size", 32)
+    words += ("--map", tmp_path / "names.yaml", "--out")
+    code, said = run(*words, tmp_path / "out.keras")
     assert code == 0, said
-    assert "6 of 7 tensors used" in said and "head.weight" in said
-    made = keras.models.load_model(tmp_path / "out.keras")
-    kernel = tensors["stages.conv1.conv.weight"].transpose(2, 3, 1, 0)
-    np.testing.assert_array_equal(np.asarray(made.get_layer("conv1").kernel), kernel)
+    count = len(model.weights)
+    assert f"{count} of {count + 1} tensors used" in said and "head.weight" in said
+    for one, other in zip(keras.models.load_model(tmp_path / "out.keras").weights, model.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     (tmp_path / "names.yaml").write_text(MAP.replace("unused: [head.*]\n", ""))
-    code, said = run(*words, "--out", tmp_path / "again.keras")
+    code, said = run(*words, tmp_path / "again.keras")
     assert code == 4 and "NOT USED" in said and "head.weight" in said and not (tmp_path / "again.keras").exists()

@@ -15,10 +15,12 @@ from tlkeras.weights.mapping import Coverage
 from tlkeras.weights.sources import Found
 
 # What keras-hub 0.32 converts, by the model_type of config.json.
-TYPES = tuple(
-    """albert bart bert blip-2 deit dinov2 dinov2_with_registers dinov3_vit distilbert esm gemma gemma2 gemma3 gemma3_text gemma3n
-    gemma4 gemma4_text gemma4_assistant gpt2 gpt_oss llama metaclip_2 mistral mixtral paligemma qwen2 qwen2_moe qwen3 qwen3_moe
-    qwen3_5 qwen3_5_moe roberta sam3_video smollm3 swin t5gemma t5gemma2 vit xlm-roberta""".split()
+TYPES = (
+    *("albert", "bart", "bert", "blip-2", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "distilbert", "esm"),
+    *("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma4", "gemma4_text", "gemma4_assistant"),
+    *("gpt2", "gpt_oss", "llama", "metaclip_2", "mistral", "mixtral", "paligemma", "qwen2", "qwen2_moe", "qwen3"),
+    *("qwen3_moe", "qwen3_5", "qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit"),
+    "xlm-roberta",
 )
 # Networks written here, by the module of tlkeras.backbones.
 SOUNDS = {

@@ -7,7 +7,6 @@ said: coverage, and the statistics of the tensors. Nothing of PyTorch reads the 
 import contextlib
 import importlib
 import importlib.util
-from pathlib import Path
 
 from tlkeras.backbones import Backbone, torch_builds
 from tlkeras.errors import ModelError

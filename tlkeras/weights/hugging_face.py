@@ -73,7 +73,9 @@ def converted(found: Found, allow=()) -> tuple:
     if kind in presets.TRANSFORMERS:
         presets._check_exact(found.path, found.config, list(found.shapes))
     made = hub_kinds.KINDS.get(kind, hub_kinds.Kind())
-    if faults := hub_kinds.faults(made, found.config):
+    with files.refused(found.path, *presets.failures()):
+        faults = hub_kinds.faults(made, found.config)
+    if faults:
         raise ModelError(
             listed(f"{found.path} holds a {kind} that keras-hub would build otherwise without a word", faults)
         )
@@ -122,10 +124,10 @@ def _recorded(folder: Path, config: dict, tensors: dict, made=None) -> tuple:
     """(keras-hub's backbone of these, names of the tensors that it took, paths of the variables that were set, {path: why
     not} of others)."""
     made = made or hub_kinds.Kind()
-    config = copy.deepcopy(config) | made.settings(config)
     names = {mapping.rewritten(name, made.renames): name for name in tensors}
     given = {new: tensors[name] for new, name in names.items()}
     with files.refused(folder, *presets.failures(), IndexError, ZeroDivisionError):
+        config = copy.deepcopy(config) | made.settings(config)
         made.tensors(config, given)
         backbone, asked, filled = hub_reader.read(folder, config, given, made.options(config), made.finish)
     return backbone, {names.get(name, name) for name in asked.used}, filled, asked.lacking

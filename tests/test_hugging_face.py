@@ -120,6 +120,9 @@ REFUSED = [
     ("gpt_oss", {"rope_parameters": {"rope_type": "default"}}, "rope_type must be yarn, it is default"),
     ("qwen3_moe", {"decoder_sparse_step": 2, "mlp_only_layers": [0]}, r"(?s)step must be 1, it is 2.*mlp_only_layers"),
     ("qwen3", {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}, "layer_types must be"),
+    ("qwen3", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling.type must be default, it is yarn"),
+    ("mixtral", {"hidden_act": "relu"}, "hidden_act must be silu, it is relu"),
+    ("gpt_oss", {"sliding_window": "wide", "num_hidden_layers": 2}, "cannot be used"),
     ("metaclip_2", {"text_config": {"layer_norm_eps": 1e-3}}, "text_config.layer_norm_eps must be 1e-05"),
     ("mistral", {"quantization_config": {"quant_method": "gptq"}}, "quant_method must be absent, it is gptq"),
 ]  # fmt: skip

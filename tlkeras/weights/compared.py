@@ -58,7 +58,7 @@ NOT_COMPARED = {
 LIMITS = {
     "esm": "texts of one length only: keras-hub's network masks padded positions on the wrong side; and none with a masked "
     "token where token_dropout is set",
-    "gemma3_text": "one that embeds sentences (use_bidirectional_attention) needs its folders 2_Dense and 3_Dense",
+    "gemma3_text": "one that embeds sentences (use_bidirectional_attention) was not compared, and needs its folders 2_Dense and 3_Dense",
     "qwen3_5": "its text; its images were not compared",
     "qwen3_5_moe": "its text; its images were not compared",
     "t5gemma": "texts that the encoder reads up to its sliding_window of tokens: keras-hub's encoder has no window",

@@ -164,7 +164,7 @@ def _apart(config: dict) -> dict:
 
 
 def _windows(config: dict) -> dict:
-    """Frames that each layer of a gpt-oss looks back: keras-hub has the window on the other layers, and one too wide."""
+    """Tokens that each layer of a gpt-oss looks back: keras-hub has the window on the other layers, and one too wide."""
     kinds = config.get("layer_types") or [
         ("full_attention" if i % 2 else "sliding_attention") for i in range(config["num_hidden_layers"])
     ]
@@ -203,9 +203,21 @@ _YARN = {
     "original_max_position_embeddings": (4096,),
     "truncate": (False,),
 }
+# Of the networks like Llama: one activation, and a rotation that is not stretched.
+_SILU = {
+    "hidden_act": ("silu",),
+    **_rope("rope_parameters"),
+    **_rope("rope_scaling"),
+    "rope_scaling.type": ("default",),
+}
 _GEMMA = Kind(
     corrections=_norms,
-    demands={"hidden_activation": (*_TANH, None), "attention_bias": (False,), "rope_theta": (1e4,)}
+    demands={
+        "hidden_activation": _TANH,
+        "hidden_act": (*_TANH, "gelu"),
+        "attention_bias": (False,),
+        "rope_theta": (1e4,),
+    }
     | _rope("rope_parameters", rope_theta=(1e4,)),
 )
 _VISION_HEAD = r".*vision_tower\.(vision_model\.)?head\..*"
@@ -255,15 +267,19 @@ KINDS = {
         dropped=_VISION_HEAD,
         demands={"text_config.rope_theta": (1e4,)} | _EPSILONS | _rope("text_config.rope_parameters", rope_theta=(1e4,)),
     ),
-    "qwen2_moe": Kind(demands=_ALL_SPARSE),
+    "mistral": Kind(demands=_SILU),
+    "mixtral": Kind(demands=_SILU),
+    "qwen2_moe": Kind(demands=_SILU | _ALL_SPARSE | {"use_sliding_window": (False,)}),
     # keras-hub has one window for all layers or none.
     "qwen3": Kind(
         corrections=_norms,
-        demands={"attention_bias": (False,), "layer_types": lambda config: (
+        demands=_SILU | {"attention_bias": (False,), "layer_types": lambda config: (
             ["full_attention"] * config["num_hidden_layers"], ["sliding_attention"] * config["num_hidden_layers"])},
     ),
-    "qwen3_moe": Kind(settings=_count_of_experts, corrections=_norms, demands=_ALL_SPARSE | {"attention_bias": (False,)}),
-    "smollm3": Kind(demands={"attention_bias": (False,), "mlp_bias": (False,)}),
+    "qwen3_moe": Kind(settings=_count_of_experts, corrections=_norms, demands=_SILU | _ALL_SPARSE | {"attention_bias": (False,)}),
+    "qwen3_5": Kind(demands={f"text_config.{key}": values for key, values in _SILU.items()}),
+    "qwen3_5_moe": Kind(demands={f"text_config.{key}": values for key, values in _SILU.items()}),
+    "smollm3": Kind(demands=_SILU | {"attention_bias": (False,), "mlp_bias": (False,)}),
     "t5gemma": Kind(settings=_one_less),
     "t5gemma2": Kind(
         settings=_t5gemma2,

@@ -74,13 +74,12 @@ def converted(found: Found, allow=()) -> tuple:
         presets._check_exact(found.path, found.config, list(found.shapes))
     made = hub_kinds.KINDS.get(kind, hub_kinds.Kind())
     with files.refused(found.path, *presets.failures()):
-        faults = hub_kinds.faults(made, found.config)
+        faults, corrections = hub_kinds.faults(made, found.config), made.corrections(found.config)
     if faults:
         raise ModelError(
             listed(f"{found.path} holds a {kind} that keras-hub would build otherwise without a word", faults)
         )
     backbone, used, filled, lacking = _recorded(found.path, found.config, found.tensors, made)
-    corrections = made.corrections(found.config)
     backbone = transformers.correct(backbone, corrections)
     return backbone, _coverage(found, backbone, used, filled, allow, lacking), corrections
 

@@ -124,9 +124,9 @@ def weights_inspect(file):
     from tlkeras.weights import elsewhere
 
     found = elsewhere.inspect(file)
-    return Answer(
-        found, elsewhere.inspect_text(found), f"tlkeras weights convert {file} --to NAME --out OUT.weights.h5"
-    )
+    # A directory of Hugging Face names its network itself.
+    to = "--out OUT" if found["kind"] == "transformers" else "--to NAME --out OUT.weights.h5"
+    return Answer(found, elsewhere.inspect_text(found), f"tlkeras weights convert {file} {to}")
 
 
 @_weights_verb("convert", tensorflow=True)
@@ -153,7 +153,11 @@ def weights_convert(file, target, out, names, size, classifier, allow_missing):
     found = elsewhere.convert(
         file, target, out, names, size, classifier, allow_missing, lambda text: click.echo(text, err=True)
     )
-    return Answer(found, elsewhere.converted_text(found), f"tlkeras weights verify {file} {found['network']}")
+    return Answer(
+        found,
+        elsewhere.converted_text(found),
+        f"tlkeras weights verify {file}{'' if 'compared' in found else ' ' + found['network']}",
+    )
 
 
 @_weights_verb("verify", tensorflow=True)

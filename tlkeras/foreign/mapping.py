@@ -167,9 +167,14 @@ def named(path: str, rules: Rules, facts: Mapping, layout: str = "torch") -> Ite
 
 def renamed(tensors: dict, renames: Rules) -> dict:
     """The tensors under the names that today's version of their library gives them."""
+    return {rewritten(name, renames): tensor for name, tensor in tensors.items()}
+
+
+def rewritten(name: str, renames: Rules) -> str:
+    """A name after every replacement of `renames`, in order."""
     for pattern, new in renames:
-        tensors = {re.sub(pattern, new, name): tensor for name, tensor in tensors.items()}
-    return tensors
+        name = re.sub(pattern, new, name)
+    return name
 
 
 _PLACE = re.compile(r"\{(\w+?)(\*\d+)?([+-]\d+)?(a|/)?\}")

@@ -23,8 +23,8 @@ TRANSFORMERS = {
     "deit": ({"hidden_act": ("gelu",), "qkv_bias": (True,)}, "deit."),
     "swin": ({"hidden_act": ("gelu",), "layer_norm_eps": (1e-5,), "use_absolute_embeddings": (False,)}, ""),
     "dinov2": ({"hidden_act": ("gelu",), "layer_norm_eps": (1e-6,), "qkv_bias": (True,)}, ""),
-    # Not compared; the converter of dinov2.
     "dinov2_with_registers": ({"hidden_act": ("gelu",), "layer_norm_eps": (1e-6,), "qkv_bias": (True,)}, ""),
+    "dinov3_vit": ({}, ""),
 }
 # Compared: resnet18, 34, 50, efficientnet_b0, b3, vgg11 (2e-6), cspdarknet53 (9e-6), efficientnet_lite0 (5e-5 of 6),
 # resnetv2_50 (6e-4 of 253). The other depths and widths take the same code and were not compared.

@@ -96,6 +96,8 @@ def correct(backbone, corrections: dict):
                 setattr(layer, key, corrections["epsilon"])
         if name and hasattr(layer, "_feedforward_intermediate_dense"):
             layer.activation = layer._feedforward_intermediate_dense.activation = activation
+    for layer, window in zip(getattr(backbone, "transformer_layers", ()), corrections.get("windows", ()), strict=False):
+        layer.sliding_window = layer.self_attention_layer.sliding_window = window
     return backbone
 
 

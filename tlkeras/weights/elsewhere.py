@@ -228,9 +228,21 @@ def converted_text(found: dict) -> str:
         and found["out"].endswith((".h5", ".keras"))
     ):
         lines.append(f"In a config: backbone: {{name: {found['network']}, weights: {found['out']}}}")
+    elif found.get("directory"):
+        lines.append(f"A config takes the directory itself: backbone: {{name: {found['directory']}, weights: preset}}")
     elif not found["out"].endswith((".h5", ".keras")):
-        lines.append(f"In a config: backbone: {{name: {found['out']}, weights: preset}}")
+        lines.append(_named_in_a_config(Path(found["out"])))
     return "\n".join(lines)
+
+
+def _named_in_a_config(preset: Path) -> str:
+    from tlkeras.backbones import keras_hub
+
+    try:
+        keras_hub.identify(preset)
+    except ModelError:
+        return "keras-hub reads it; no config can name it, since networks of this kind are not trained here."
+    return f"In a config: backbone: {{name: {preset}, weights: preset}}"
 
 
 def built(found: Found, record: Backbone, size: int | None, whole: bool = False):

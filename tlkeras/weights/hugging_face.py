@@ -1,54 +1,37 @@
 """Hugging Face directories, by keras-hub's own converters: every model type they know, with the coverage they do not show.
 
-keras-hub fills what it asks for and is silent about the rest of the file. Here it fills a model while the names it asks
-for and the variables it sets are written down; the model is kept only when nothing is left over. Text models that
-`transformers` writes anew come through that, and wav2vec 2.0 and HuBERT through the networks written here.
+A model is kept only when nothing is left over. Text models that `transformers` writes anew come through that, others through
+`hub_reader` with what `hub_kinds` says of their type, and models of speech through the networks written here.
 """
 
-import contextlib
+import copy
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tlkeras.errors import ModelError, UsageError, nearest
-from tlkeras.foreign import files, presets, transformers
+from tlkeras.errors import ModelError, UsageError, listed, nearest
+from tlkeras.foreign import files, mapping, presets, transformers
 from tlkeras.foreign.mapping import Coverage
 from tlkeras.foreign.sources import Found
-from tlkeras.weights import elsewhere
+from tlkeras.weights import compared, elsewhere, hub_kinds, hub_reader
 
 # What keras-hub 0.32 converts, by the model_type of config.json.
 TYPES = (
     *("albert", "bart", "bert", "blip-2", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "distilbert", "esm"),
-    *(
-        "gemma",
-        "gemma2",
-        "gemma3",
-        "gemma3_text",
-        "gemma3n",
-        "gemma4",
-        "gemma4_text",
-        "gemma4_assistant",
-        "gpt2",
-        "gpt_oss",
-    ),
-    *("llama", "metaclip_2", "mistral", "mixtral", "paligemma", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_5"),
-    *("qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit", "xlm-roberta"),
+    *("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma4", "gemma4_text", "gemma4_assistant"),
+    *("gpt2", "gpt_oss", "llama", "metaclip_2", "mistral", "mixtral", "paligemma", "qwen2", "qwen2_moe", "qwen3"),
+    *("qwen3_moe", "qwen3_5", "qwen3_5_moe", "roberta", "sam3_video", "smollm3", "swin", "t5gemma", "t5gemma2", "vit"),
+    "xlm-roberta",
 )
-OWN = ("wav2vec2", "hubert", "electra")  # Converted by what is written here.
-# Compared with transformers number by number, with random weights: what `transformers` makes anew, and these by their converters.
-COMPARED = (
-    *transformers.TEXT,
-    *presets.TRANSFORMERS,
-    *OWN,
-    "gemma",
-    "mistral",
-    "mixtral",
-    "qwen2_moe",
-    "qwen3",
-    "smollm3",
-)
-# The same, of small networks, and found to differ: by how much of numbers up to 2.5.
-DIFFERENT = {"gemma2": 0.7, "gemma3_text": 2.7}
+# Networks written here, by the module of tlkeras.backbones.
+SOUNDS = {
+    "wav2vec2": "wav2vec2",
+    "hubert": "wav2vec2",
+    "wavlm": "wav2vec2",
+    "whisper": "whisper",
+    "moonshine": "moonshine",
+}
+OWN = (*SOUNDS, "electra")  # Converted by what is written here.
 # Variables of keras-hub that follow from the sizes.
 COMPUTED = ("inv_freq",)
 
@@ -62,26 +45,14 @@ def convert(found: Found, out: Path, kind: str, allow=(), say=None) -> dict:
     """
     model, coverage, corrections = converted(found, allow)
     if say and coverage.whole:
-        say(f"{found.path} -> {coverage.target}\n{coverage.text()}\n{said(found)}")
+        say(f"{found.path} -> {coverage.target}\n{coverage.text()}\n{compared.said(str(found.config['model_type']))}")
     coverage.demand()
     elsewhere.written(model, out, kind, None)
     if kind == "preset" and corrections:
         _note(out, corrections)
-    compared = str(found.config["model_type"]) in COMPARED
-    return {"out": str(out), "network": coverage.target, "compared": compared, **coverage.rows(), "classifier": False}
-
-
-def said(found: Found) -> str:
-    """Whether the numbers of such models were compared, in words."""
-    kind = found.config["model_type"]
-    if kind in COMPARED:
-        return f"Models of type {kind} were compared with transformers: equal to 1e-4 or better."
-    if kind in DIFFERENT:
-        return (
-            f"Small models of type {kind} differed from transformers by {DIFFERENT[kind]}, of numbers up to 2.5: keras-hub's "
-            "converter or network is another. Compare yours before you use it: tlkeras weights verify"
-        )
-    return f"Models of type {kind} were not compared here: keras-hub's converter is taken as it is. Compare with: tlkeras weights verify"
+    made = str(found.config["model_type"])
+    rows = {"out": str(out), "network": coverage.target, "compared": made in compared.COMPARED, **coverage.rows()}
+    return rows | {"classifier": False, "directory": str(found.path) if made in SOUNDS else None}
 
 
 def converted(found: Found, allow=()) -> tuple:
@@ -91,26 +62,27 @@ def converted(found: Found, allow=()) -> tuple:
         UsageError, ModelError: see `convert`.
     """
     kind = str(found.config.get("model_type"))
-    if kind in ("wav2vec2", "hubert"):
-        return _sound(found)
+    if kind in SOUNDS:
+        return _sound(found, kind)
     if kind not in (*TYPES, *OWN):
         raise UsageError(
-            f"model_type must be one of {', '.join((*TYPES, *OWN))}; it is {kind!r}.{nearest(kind, TYPES)}"
+            f"model_type must be one of {', '.join((*TYPES, *OWN))}; it is {kind!r}.{nearest(kind, (*TYPES, *OWN))}"
         )
     presets.needs_safetensors()
     if kind in transformers.TEXT:
         return _text(found, allow)
     if kind in presets.TRANSFORMERS:
         presets._check_exact(found.path, found.config, list(found.shapes))
-    # The one epsilon that keras-hub's class can be told and its converter does not tell.
-    options = {"layer_norm_epsilon": found.config.get("layer_norm_eps", 1e-12)} if kind == "vit" else {}
-    backbone, used, filled = _recorded(found.path, **options)
-    # keras-hub builds the norms of Qwen3's queries and keys with an epsilon of its own: 9e-4 apart.
-    corrections = (
-        {"epsilon": found.config["rms_norm_eps"]} if "rms_norm_eps" in found.config and kind == "qwen3" else {}
-    )
+    made = hub_kinds.KINDS.get(kind, hub_kinds.Kind())
+    with files.refused(found.path, *presets.failures()):
+        faults, corrections = hub_kinds.faults(made, found.config), made.corrections(found.config)
+    if faults:
+        raise ModelError(
+            listed(f"{found.path} holds a {kind} that keras-hub would build otherwise without a word", faults)
+        )
+    backbone, used, filled, lacking = _recorded(found.path, found.config, found.tensors, made)
     backbone = transformers.correct(backbone, corrections)
-    return backbone, _coverage(found, backbone, used, filled, allow), corrections
+    return backbone, _coverage(found, backbone, used, filled, allow, lacking), corrections
 
 
 def _text(found: Found, allow):
@@ -127,68 +99,41 @@ def _text(found: Found, allow):
         filled = {v.path for v in backbone.weights}
         used = {n for n in found.shapes if not _dropped(n)}
     else:
-        backbone, _, filled = _recorded(folder)
+        backbone, _, filled, _ = _recorded(folder, config, transformers.read_tensors(folder))
         used = {n for n in found.shapes if not _dropped(n)}
     return transformers.correct(backbone, said), _coverage(found, backbone, used, filled, allow), said
 
 
-def _sound(found: Found):
+def _sound(found: Found, kind: str):
+    import importlib
+
     from tlkeras import weights
-    from tlkeras.backbones import wav2vec2
 
-    record = wav2vec2.from_directory(found.path)
-    if record is None:
-        raise ModelError(f"{found.path} must hold a wav2vec 2.0 or HuBERT; its config.json says otherwise.")
-    model = weights.load(record, next(iter(record.sources)), None)  # refuses with both lists
-    used = {n for n in found.shapes if not n.startswith(wav2vec2.DROPPED)}
-    return model, _coverage(found, model, used, {v.path for v in model.weights}, ()), {}
-
-
-def _recorded(folder: Path, **options):
-    """(keras-hub's backbone of a directory, names of the tensors it asked for, paths of the variables it set)."""
-    import keras_hub
-    import numpy as np
-    from keras.src.backend.common.variables import Variable
-    from keras_hub.src.utils.transformers import safetensor_utils
-
-    class kept(np.ndarray):
-        """Some converters halve the embedding on its way (Mistral's, Qwen3's): 1e-3 apart. It stays as it is."""
-
-        def astype(self, dtype, *args, **kwargs):
-            return self if np.dtype(dtype) == np.float16 else super().astype(dtype, *args, **kwargs)
-
-    used, filled = set(), set()
-    loader = safetensor_utils.SafetensorLoader
-    get, assign = loader.get_tensor, Variable.assign
-
-    def get_tensor(self, key):
-        value = get(self, key)
-        names = self.safetensor_config["weight_map"] if self.safetensor_config else _Keys(self.safetensor_files)
-        used.add(self.get_prefixed_key(key, names))
-        return value.view(kept)
-
-    def assigned(self, value):
-        filled.add(id(self))
-        return assign(self, np.asarray(value) if isinstance(value, kept) else value)
-
-    quiet = contextlib.redirect_stdout(None)  # Some converters print each tensor.
-    loader.get_tensor, Variable.assign = get_tensor, assigned
-    try:
-        with files.refused(folder, *presets.failures(), IndexError, ZeroDivisionError), quiet:
-            backbone = keras_hub.models.Backbone.from_preset(str(folder), **options)
-    finally:
-        loader.get_tensor, Variable.assign = get, assign
-    return backbone, used, {v.path for v in backbone.weights if id(v) in filled}
+    module = importlib.import_module(f"tlkeras.backbones.{SOUNDS[kind]}")
+    model = weights.load(module.from_directory(found.path), "preset", None)  # refuses with both lists
+    # Whisper's last layer is its embedding once more.
+    dropped = (*getattr(module, "DROPPED", ()), "proj_out.")
+    used = {n for n in found.shapes if not n.removeprefix(f"{kind}.").startswith(dropped)}
+    coverage = _coverage(found, model, used, {v.path for v in model.weights}, ())
+    coverage.head += coverage.unused
+    coverage.unused = []
+    return model, coverage, {}
 
 
-class _Keys(dict):
-    """The names in the files that a loader has open, as a dict that can be asked for them."""
+def _recorded(folder: Path, config: dict, tensors: dict, made=None) -> tuple:
+    """(keras-hub's backbone of these, names of the tensors that it took, paths of the variables that were set, {path: why
+    not} of others)."""
+    made = made or hub_kinds.Kind()
+    names = {mapping.rewritten(name, made.renames): name for name in tensors}
+    given = {new: tensors[name] for new, name in names.items()}
+    with files.refused(folder, *presets.failures(), IndexError, ZeroDivisionError):
+        config = copy.deepcopy(config) | made.settings(config)
+        made.tensors(config, given)
+        backbone, asked, filled = hub_reader.read(folder, config, given, made.options(config), made.finish)
+    return backbone, {names.get(name, name) for name in asked.used}, filled, asked.lacking
 
-    def __init__(self, opened):
-        super().__init__((name, None) for file in opened.values() for name in file.keys())  # noqa: SIM118
 
-
-def _coverage(found: Found, model, used, filled, allow) -> Coverage:
+def _coverage(found: Found, model, used, filled, allow, lacking=None) -> Coverage:
     coverage = Coverage(model.name, tensors=len(found.shapes))
     wanted = [v for v in model.weights if "seed_generator" not in v.path and not v.path.endswith(COMPUTED)]
     coverage.weights = len(wanted)
@@ -198,11 +143,15 @@ def _coverage(found: Found, model, used, filled, allow) -> Coverage:
         elif any(fnmatchcase(variable.path, pattern) for pattern in allow):
             coverage.allowed.append(variable.path)
         else:
-            coverage.missing.append(f"{variable.path} {tuple(variable.shape)} (the converter does not set it)")
-    for name in found.shapes:
-        if name in used:
+            why = (lacking or {}).get(variable.path, "the converter does not set it")
+            coverage.missing.append(f"{variable.path} {tuple(variable.shape)} ({why})")
+    dropped = hub_kinds.KINDS.get(str(found.config.get("model_type")), hub_kinds.Kind()).dropped
+    for name, (shape, _) in found.shapes.items():
+        if 0 in shape:  # Registers of a network without any.
+            coverage.derived.append(name)
+        elif name in used:
             coverage.used[name] = ""
-        elif _dropped(name):
+        elif _dropped(name) or re.fullmatch(dropped, name):
             coverage.head.append(name)
         else:
             coverage.unused.append(name)

@@ -7,7 +7,6 @@ said: coverage, and the statistics of the tensors. Nothing of PyTorch reads the 
 import contextlib
 import importlib
 import importlib.util
-from pathlib import Path
 
 from tlkeras.backbones import Backbone, torch_builds
 from tlkeras.errors import ModelError
@@ -228,8 +227,8 @@ def _row(ours, theirs) -> dict:
 
 
 def _hugging_face(found: Found, say) -> dict:
-    """The states of a Hugging Face model, of ids or pixels at random."""
-    from tlkeras.weights import hugging_face
+    """The states of a Hugging Face model, of ids, pixels or sounds at random."""
+    from tlkeras.weights import beside_transformers, hugging_face
 
     model, coverage, _ = hugging_face.converted(found)
     if say:
@@ -239,34 +238,16 @@ def _hugging_face(found: Found, say) -> dict:
     missing = [n for n in ("torch", "transformers") if importlib.util.find_spec(n) is None]
     if missing:
         return out | {"why": f"{' and '.join(missing)} not installed."}
-    names = {tensor.name for tensor in model.inputs}
-    pixels = len(names) == 1 and len(model.inputs[0].shape) == 4
-    if not pixels and not {"token_ids"} <= names <= {"token_ids", "padding_mask", "segment_ids"}:
-        return out | {"why": f"models that take {', '.join(sorted(names))} are not compared here."}
+    both = beside_transformers.outputs(found.path, model, found.config)
+    if both is None:
+        inputs = ", ".join(sorted(tensor.name for tensor in model.inputs))
+        return out | {"why": f"models that take {inputs} are not compared here."}
+    rows = [_row(ours, theirs) for ours, theirs in both]
+    row = max(rows, key=lambda row: row["difference"])
+    exact = all(row["difference"] <= max(EXACT, 1e-5 * row["scale"]) for row in rows)
     return out | {
         "compared": True,
         "with": f"transformers' {found.config['model_type']}",
-        **_states(found.path, model, names),
+        "features": row,
+        "exact": exact,
     }
-
-
-def _states(folder: Path, model, names: set[str]) -> dict:
-    import numpy as np
-    import torch
-    import transformers as oracle
-
-    theirs = oracle.AutoModel.from_pretrained(folder, torch_dtype=torch.float32).eval()
-    rng = np.random.default_rng(0)
-    if "token_ids" in names:
-        ids = rng.integers(0, theirs.config.vocab_size, (BATCH, 8)).astype("int32")
-        given = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids)}
-        ours = model({n: a for n, a in given.items() if n in names}, training=False)
-        asked = {"input_ids": torch.tensor(ids.astype("int64"))}
-    else:
-        pixels = rng.normal(0, 1, (BATCH, *model.inputs[0].shape[1:])).astype("float32")
-        ours, asked = model(pixels, training=False), {"pixel_values": torch.tensor(pixels.transpose(0, 3, 1, 2))}
-    with torch.no_grad():
-        states = theirs(**asked).last_hidden_state.numpy()
-    ours = ours.get("sequence_output", next(iter(ours.values()))) if isinstance(ours, dict) else ours
-    row = _row(np.asarray(ours).reshape(states.shape), states)
-    return {"features": row, "exact": row["difference"] <= max(EXACT, 1e-5 * row["scale"])}

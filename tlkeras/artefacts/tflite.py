@@ -82,6 +82,8 @@ def _taken_apart(trained, form: str):
 def _labels(trained) -> dict[str, list[str]]:
     """The files of classes, a name a line."""
     if "tasks" not in trained.answer:
+        if hasattr(trained.task, "symbols"):
+            return {"labels.txt": trained.task.symbols(trained.answer)}
         return {"labels.txt": classes} if (classes := trained.answer.get("classes")) else {}
     members = trained.task.described(trained.answer).values()
     return {f"{m}_labels.txt": one["classes"] for m, _, one in members if one.get("classes")}
@@ -97,7 +99,10 @@ def _outputs(trained, apart) -> dict:
             "offsets": {"name": "offsets", "description": f"Read by decode.py, with {LOCATIONS}."},
             "scores": {"name": "scores", "description": "One number per class.", "labels": "labels.txt"},
         }
-    return {trained.task.OUTPUT: _output(trained.task.OUTPUT, trained.config.task_name, trained.answer, "labels.txt")}
+    found = _output(trained.task.OUTPUT, trained.config.task_name, trained.answer, "labels.txt")
+    if hasattr(trained.task, "symbols"):
+        found["description"] = "Logarithms of how likely each symbol is, frame by frame; the last is CTC's blank."
+    return {trained.task.OUTPUT: found}
 
 
 def _output(name: str, task: str, answer: dict, labels: str) -> dict:

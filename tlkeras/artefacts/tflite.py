@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras import detectors, tasks
+from tlkeras.artefacts import ctc_client
 from tlkeras.detectors import decode_client
 from tlkeras.errors import GateError, ModelError, missing_extra
 from tlkeras.progress import quiet_descriptor
@@ -59,6 +60,8 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     elif contract["input"]["kind"] == "audio":
         rate = contract["input"]["rate"]
         inputs = {n: {"name": n, "description": f"{TOKENS[n]} {rate} Hz."} for n in contract["input"]["tensors"]}
+        if hasattr(trained.task, "symbols"):
+            shutil.copyfile(ctc_client.__file__, folder / "decode.py")
     else:
         size = "x".join(map(str, contract["input"]["size"]))
         inputs = {"pixels": {"name": "pixels", "kind": "image", "description": f"RGB, {size}, 0..255."}}

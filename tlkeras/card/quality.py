@@ -97,6 +97,9 @@ def limits(records: Records) -> list[str]:
     if records.config.task_name.endswith("-classification") and "token" not in records.config.task_name:
         other = "scores for these alone" if records.answer.get("multi_label") else "one of these"
         said.append(f"It knows {len(records.classes)} classes and answers {other}, whatever it is shown.")
+    elif records.config.task_name == "speech-recognition":
+        what = "characters" if records.answer.get("units") == "characters" else "words"
+        said.append(f"It writes {len(records.classes)} {what}, whatever is said.")
     elif records.classes:
         said.append(f"It knows {len(records.classes)} classes; anything else is missed, or taken for one of these.")
     for words, names in _weak(result, records.config.task_name) if result else ():

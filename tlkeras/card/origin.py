@@ -103,7 +103,11 @@ def _sounds(records: Records, form: str) -> str:
     if form == "saved_model":
         most = "" if tasks.plain(records.config.task_name) else f", at most {takes['length'] / takes['rate']:g} seconds"
         return f" It takes WAV files of 16 bits, of any rate and number of channels{most}; over HTTP in base64."
-    speaks = " `python decode.py SOUND.wav` writes down what is said." if records.config.task_name == "speech-recognition" else ""
+    speaks = (
+        " `python decode.py SOUND.wav` writes down what is said."
+        if records.config.task_name == "speech-recognition"
+        else ""
+    )
     return f" It takes float samples in -1..1 at {takes['rate']:,} Hz, as many as the contract says, silence behind.{speaks}"
 
 

@@ -13,7 +13,7 @@ MEANS = {
     "map": "finding every object in its exact frame, the mean over classes and strictness; 1 is best",
     "miou": "what truth and answer share of what either covers, the mean over classes; 1 is best",
     "rmse": "typical error in the unit of the values; 0 is best",
-    "wer": "words that are wrong, missing or too many, as a part of those said; 0 is best",
+    "wer": "words that are wrong, missing or too many, as a part of those said; 0 is best. cer is the same of characters, sentences wrong the part of the sounds with an error",
     "rouge_l": "how much of the wanted text is there in its order; 1 is best",
     "f1": "precision and recall in one figure; 1 is best",
     "perplexity": "among how many tokens it seems to choose; 1 is best",

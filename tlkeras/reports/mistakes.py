@@ -16,9 +16,13 @@ def pictured(facts: Facts) -> Html | None:
     album = pictures.Album(facts.files(), facts.texts())
     if kind := KINDS.get(facts.config.task_name):
         return kind.pictured(facts.predictions, facts.answer, facts.result, album)
-    if "scores" in facts.predictions:
-        return _pictured_classes(facts, album)
-    return _pictured_values(facts, album) if "values" in facts.answer else None
+    drawn = (
+        _pictured_classes if "scores" in facts.predictions else _pictured_values if "values" in facts.answer else None
+    )
+    if drawn is None:
+        return None
+    seen = "A picture is the first ten seconds of a sound: time to the right, low tones below, loud ones bright."
+    return join(tag("p", seen, class_="soft") if facts.things == "sounds" else None, drawn(facts, album))
 
 
 def _misheard(facts: Facts) -> Html:

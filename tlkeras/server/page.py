@@ -229,7 +229,7 @@ function result(predictions, took) {
   const first = Array.isArray(predictions) ? predictions[0] : null, note = make('p', 'in ' + took + ' ms');
   note.className = 'soft';
   if (model.sound && typeof first?.text === 'string') {
-    const said = make('div', first.text || 'nothing that it understands'); said.className = 'label';
+    const said = make('div', first.text || 'nothing is said'); said.className = 'label';
     return [said, note];
   }
   if (!model.image || !first || first.label === undefined)

@@ -55,12 +55,11 @@ train: {{batch: 7, phases: [{{name: all, train: all, epochs: 2, learning_rate: 0
 
 
 def test_recognisers_are_builtin_operators_and_pass_the_gate_on_errors_of_words(recogniser, table):
-    exact, half = artefacts.export(recogniser.folder, ["tflite", "tflite-float16"], quiet=True)
-    assert exact["metric"] == half["metric"] == "wer"
-    assert exact["drop"] == 0 and exact["max_difference"] < 1e-4
+    (row,) = artefacts.export(recogniser.folder, ["tflite"], quiet=True)
+    assert row["metric"] == "wer" and row["drop"] == 0 and row["max_difference"] < 1e-4
 
     folder = recogniser.artefact("tflite")
-    facts, files = metadata.read((folder / "model.tflite").read_bytes())
+    _, files = metadata.read((folder / "model.tflite").read_bytes())
     assert files["labels.txt"].decode().splitlines() == ["<space>", "a", "b", "c", "<blank>"]
     answers = tlkeras.predict(recogniser.folder, [table.parent / "3.wav"], quiet=True)
     said = subprocess.run(
@@ -68,7 +67,12 @@ def test_recognisers_are_builtin_operators_and_pass_the_gate_on_errors_of_words(
     )
     assert said.stdout.strip() == answers[0]["text"]
 
-    # Silence has no smallest number in float16.
+
+@pytest.mark.parametrize("recogniser", ["deepspeech"], indirect=True)
+def test_float16_hears_silence(recogniser):
+    """The least power that is told apart is 0 in float16, and has no logarithm."""
+    artefacts.export(recogniser.folder, ["tflite-float16"], quiet=True)
+    facts, _ = metadata.read((recogniser.artefact("tflite-float16") / "model.tflite").read_bytes())
     wide = facts["input"]["length"]
     given = {"samples": np.zeros((1, wide), np.float32), "count": np.array([wide], np.int32)}
     assert np.isfinite(tflite.load(recogniser.artefact("tflite-float16"))(given)["scores"]).all()
@@ -102,8 +106,8 @@ train: {{batch: 7, phases: [{{name: all, train: all, epochs: 4, learning_rate: 3
     assert metrics["tone/accuracy"] >= 0.8 and "length/rmse" in metrics
     (answer,) = tlkeras.predict(run.folder, [root / "high" / "3.wav"], quiet=True)
     assert answer["tone"]["label"] == "high" and len(answer["length"]["values"]) == 1
-    rows = artefacts.export(run.folder, ["saved_model", "tflite"], quiet=True)
-    assert all(row["drop"] <= 0.02 for row in rows)
+    (row,) = artefacts.export(run.folder, ["tflite"], quiet=True)
+    assert row["max_difference"] < 1e-3
 
 
 def test_a_network_meets_sounds_of_another_place(tmp_path, tiny_backbone):

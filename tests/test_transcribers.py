@@ -6,6 +6,7 @@ Against golden/speech.npz, which make_golden_speech.py keeps of transformers' ou
 pytest tests/test_transcribers.py
 """
 
+import base64
 import functools
 import json
 
@@ -278,6 +279,10 @@ train:
 def test_speech_is_written_down_by_the_decoder(written):
     result = tlkeras.evaluate(written.folder, quiet=True)
     assert result["main"] == "wer" and result["metrics"]["wer"] <= 0.2, result["worst"]
+    page = tlkeras.report(written.folder).read_text("utf8")
+    assert "of the words said in 16 held-out sounds" in page
+    card = (written.folder / "model-card.md").read_text("utf8")
+    assert "with its own decoder" in card and "cut where they are quiet" in card
 
 
 def test_beams_write_what_is_likeliest_and_long_recordings_are_cut_where_they_are_quiet(written, tmp_path):
@@ -292,9 +297,27 @@ def test_beams_write_what_is_likeliest_and_long_recordings_are_cut_where_they_ar
     assert all(s["end"] - s["start"] <= 0.8 for s in greedy["segments"])
 
 
-def test_a_saved_model_writes_the_same(written):
+def test_a_saved_model_writes_the_same_and_is_served(written, table):
+    from starlette.testclient import TestClient
+
+    from tlkeras.server import folders, models, rest
+
     (row,) = artefacts.export(written.folder, ["saved_model"], quiet=True)
     assert row["agreement"] >= 0.9
+    served = models.load(folders.find(written.artefact("saved_model")), "words")
+    client = TestClient(rest.build({"words": served}))
+
+    def asked(path):
+        given = {"instances": [{"b64": base64.b64encode(path.read_bytes()).decode()}]}
+        return client.post("/v1/models/words:predict", json=given)
+
+    files = [table.parent / f"{n}.wav" for n in range(3)]
+    texts = [a["text"] for a in tlkeras.predict(written.folder, files, quiet=True)]
+    assert [asked(path).json()["predictions"][0]["text"] for path in files] == texts
+    waveforms.write_wav(table.parent / "long.wav", np.tile(spoken(["one"]), 9), 16000)
+    refused = asked(table.parent / "long.wav")
+    assert refused.status_code == 400 and "cut it into utterances" in refused.json()["error"]
+    assert "typeof first?.text" in client.get("/").text
     with pytest.raises(tlkeras.errors.TlkerasError, match="TFLite|tflite"):
         artefacts.export(written.folder, ["tflite"], quiet=True)
 

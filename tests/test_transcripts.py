@@ -40,6 +40,19 @@ def test_an_alignment_has_as_many_errors_as_the_distance_says():
         assert sum(t != s for t, s in found) == transcripts.errors(truth.split(), said.split())
     above, below = transcripts.written(transcripts.aligned(["a", "bee", "c"], ["a", "d"]))
     assert (above, below) == ("a BEE C", "a *** D")
+    assert transcripts.written([("The", "the"), ("end", "and")]) == ("The END", "the AND")
+
+
+def test_the_report_sets_what_was_understood_below_what_was_said():
+    from types import SimpleNamespace
+
+    from tlkeras.reports import mistakes
+
+    worst = [{"id": "a.wav", "wer": 2 / 3, "alignment": ("a BEE C", "a *** <D>")}]
+    page = mistakes.pictured(SimpleNamespace(predictions={"id": ["a.wav"]}, result={"worst": worst}))
+    assert "<span><bdi>a</bdi><bdi>a</bdi></span>" in page
+    assert '<b class="true"><bdi>BEE</bdi></b><b class="said"><bdi>–</bdi></b>' in page
+    assert '<b class="said"><bdi>&lt;D&gt;</bdi></b>' in page and "67\u00a0% of its words" in page
 
 
 def spelled(scores) -> dict:

@@ -69,6 +69,7 @@ def written(pairs: list[tuple]) -> tuple[str, str]:
     for t, s in pairs:
         t, s = (x if x is not None else "*" * len(str(y)) for x, y in ((t, s), (s, t)))
         wide = max(len(t), len(s))
-        both = (t, s) if t == s else (t.upper(), s.upper())
+        # Words that differ in their case alone would look alike in capitals.
+        both = (t, s) if t.upper() == s.upper() else (t.upper(), s.upper())
         above.append(both[0].ljust(wide)), below.append(both[1].ljust(wide))
     return " ".join(above).rstrip(), " ".join(below).rstrip()

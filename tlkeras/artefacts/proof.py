@@ -102,6 +102,7 @@ class Proof:
             found = task.gather(found, self.table, answer)
         columns = task.columns(data.at(held.targets, self.rows), found, answer)
         plain = {name: x.to_pylist() if hasattr(x, "to_pylist") else x for name, x in columns.items()}
+        plain["id"] = [held.ids[i] for i in self.rows]  # what was misheard is named
         return task.score(plain, answer)["metrics"][self.name]
 
     def _of_sounds(self, found):

@@ -24,7 +24,9 @@ def signatures(trained) -> dict:
         rows = tf.map_fn(heard, files, fn_output_signature=tf.RaggedTensorSpec([None], tf.float32, 0))
         count = tf.cast(rows.row_lengths(), tf.int32)
         said = f"a sound must be at most {takes.seconds:g} s long; cut it into utterances"
-        with tf.control_dependencies([tf.debugging.assert_less_equal(tf.reduce_max(count), takes.length, said)]):
+        most = tf.reduce_max(count)
+        short = tf.debugging.Assert(most <= takes.length, [said, "samples of one that is longer:", most])
+        with tf.control_dependencies([short]):
             return rows.to_tensor(shape=[None, takes.length if takes.fixed else None]), tf.identity(count)
 
     if hasattr(task, "writer"):

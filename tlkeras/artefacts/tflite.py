@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras import detectors, tasks
+from tlkeras.artefacts import ctc_client
 from tlkeras.detectors import decode_client
 from tlkeras.errors import GateError, ModelError, missing_extra
 from tlkeras.progress import quiet_descriptor
@@ -59,6 +60,8 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
     elif contract["input"]["kind"] == "audio":
         rate = contract["input"]["rate"]
         inputs = {n: {"name": n, "description": f"{TOKENS[n]} {rate} Hz."} for n in contract["input"]["tensors"]}
+        if hasattr(trained.task, "symbols"):
+            shutil.copyfile(ctc_client.__file__, folder / "decode.py")
     else:
         size = "x".join(map(str, contract["input"]["size"]))
         inputs = {"pixels": {"name": "pixels", "kind": "image", "description": f"RGB, {size}, 0..255."}}
@@ -82,6 +85,8 @@ def _taken_apart(trained, form: str):
 def _labels(trained) -> dict[str, list[str]]:
     """The files of classes, a name a line."""
     if "tasks" not in trained.answer:
+        if hasattr(trained.task, "symbols"):
+            return {"labels.txt": trained.task.symbols(trained.answer)}
         return {"labels.txt": classes} if (classes := trained.answer.get("classes")) else {}
     members = trained.task.described(trained.answer).values()
     return {f"{m}_labels.txt": one["classes"] for m, _, one in members if one.get("classes")}
@@ -97,7 +102,10 @@ def _outputs(trained, apart) -> dict:
             "offsets": {"name": "offsets", "description": f"Read by decode.py, with {LOCATIONS}."},
             "scores": {"name": "scores", "description": "One number per class.", "labels": "labels.txt"},
         }
-    return {trained.task.OUTPUT: _output(trained.task.OUTPUT, trained.config.task_name, trained.answer, "labels.txt")}
+    found = _output(trained.task.OUTPUT, trained.config.task_name, trained.answer, "labels.txt")
+    if hasattr(trained.task, "symbols"):
+        found["description"] = "Logarithms of how likely each symbol is, frame by frame; the last is CTC's blank."
+    return {trained.task.OUTPUT: found}
 
 
 def _output(name: str, task: str, answer: dict, labels: str) -> dict:

@@ -186,7 +186,7 @@ def _layers():
 
         def call(self, samples):
             found = ops.sqrt(spectra.power(samples, WINDOW, STEP, spectra.hann(WINDOW)))
-            found = ops.log(ops.maximum(ops.matmul(found, ops.convert_to_tensor(mozilla_mel())), 1e-12))
+            found = spectra.logarithm(ops.matmul(found, ops.convert_to_tensor(mozilla_mel())), 1e-12)
             # Other than the orthonormal transform this one scales its first coefficient as the others.
             cosines = spectra.cosines(40, COEFFICIENTS)
             cosines[:, 0] *= math.sqrt(2)

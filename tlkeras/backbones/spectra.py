@@ -60,16 +60,23 @@ def power(samples, window: int, hop: int, weights: np.ndarray):
     return ops.square(found[..., :bins]) + ops.square(found[..., bins:])
 
 
+def logarithm(values, least: float):
+    """The natural logarithm of values, at least that of `least`. Held up after the logarithm, not before: float16, in
+    which some artefacts hold their constants, has no number as small as 1e-10."""
+    from keras import ops
+
+    return ops.maximum(ops.log(values), math.log(least))
+
+
 def decibels(values, reference=None):
     """10 log10 of powers (B, frames, c), those more than 80 dB below the loudest of a sample raised to that.
     `reference` None: relative to the loudest, so 0 at most."""
     from keras import ops
 
-    floored = ops.maximum(values, LEAST)
-    loudest = ops.max(floored, axis=(1, 2), keepdims=True)
-    found = (ops.log(floored) - ops.log(loudest)) * (10 / math.log(10))
-    found = ops.maximum(found, -RANGE)
-    return found if reference is None else found + (ops.log(loudest) - math.log(reference)) * (10 / math.log(10))
+    found = logarithm(values, LEAST)
+    loudest = ops.max(found, axis=(1, 2), keepdims=True)
+    found = ops.maximum((found - loudest) * (10 / math.log(10)), -RANGE)
+    return found if reference is None else found + (loudest - math.log(reference)) * (10 / math.log(10))
 
 
 def log_mel(samples, rate: int, window: int, hop: int, mels: int, low: float, high: float):
@@ -100,7 +107,7 @@ def whisper(samples, mels: int):
     padded = ops.pad(samples, [[0, 0], [200, 200]], mode="reflect")
     found = power(padded, 400, 160, hann(400))[:, :-1]
     found = ops.matmul(found, ops.convert_to_tensor(mel_filters(16000, 400, mels, 0.0, 8000.0)))
-    found = ops.log(ops.maximum(found, LEAST)) / math.log(10)
+    found = logarithm(found, LEAST) / math.log(10)
     return (ops.maximum(found, ops.max(found, axis=(1, 2), keepdims=True) - 8) + 4) / 4
 
 

@@ -18,8 +18,7 @@ def of_directory(folder: Path):
     Raises:
         ModelError: when there is none, or it is damaged.
     """
-    import keras_hub
-
+    from tlkeras.backbones import keras_hub_tokens
     from tlkeras.foreign import files
 
     config = files.read_config(folder / "config.json")
@@ -28,7 +27,10 @@ def of_directory(folder: Path):
         raise ModelError(f"{folder} holds neither a Whisper nor a Moonshine; it has no tokenizer for what is heard.")
     with files.refused(folder, OSError, ValueError, TypeError, KeyError, AttributeError):
         if "registered_name" in config:
-            made = getattr(keras_hub.models, f"{kind.capitalize()}Tokenizer").from_preset(str(folder))
+            # Moonshine's from_preset does not know its own backbone (keras-hub 0.32).
+            made = keras_hub_tokens.of_run(folder)
+            if type(made).__name__ != f"{kind.capitalize()}Tokenizer":
+                raise ModelError(f"{folder}/tokenizer.json must be that of a {kind}; it is a {type(made).__name__}.")
         else:
             made = _whisper(folder) if kind == "whisper" else _moonshine(folder)
     return words.correct(made, _CUT) if kind == "whisper" else made

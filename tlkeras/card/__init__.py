@@ -47,14 +47,17 @@ def text(records: Records, artefact: dict | None = None) -> str:
 def _purpose(records: Records) -> str:
     task, backbone = records.config.task_name.replace("-", " "), records.backbone
     named = f" into {len(records.classes)} classes" if records.classes and "classification" in task else ""
+    speaks = records.config.task_name == "speech-recognition"
+    head = "with its own decoder" if records.config.task_name == "speech-to-text" else "with a head of its own"
     rows = [
         ("Task", f"{task}{named}"),
         ("Input", _input(records)),
         ("Output", _output(records)),
-        ("Network", f"{plain(backbone.get('name', records.config.backbone.name))} with a head of its own"),
+        ("Network", f"{plain(backbone.get('name', records.config.backbone.name))} {head}"),
     ]
     if 0 < len(records.classes) <= quality.MOST:
-        rows.insert(2, ("Classes", ", ".join(map(plain, records.classes))))
+        shown = ["space" if c == " " else plain(c) for c in records.classes]
+        rows.insert(2, ("It writes" if speaks else "Classes", ", ".join(shown)))
     return table(["", ""], rows)
 
 
@@ -69,7 +72,11 @@ def _input(records: Records) -> str:
         return f"text, at most {takes['length']} tokens at a time"
     if reads == "audio":
         at_a_time = f"{takes['length'] / takes['rate']:g} seconds at a time"
-        return f"sound, one channel at {takes['rate']:,} Hz, {'' if takes.get('fixed') else 'at most '}{at_a_time}"
+        longer = "cut where they are quiet" if records.config.task_name == "speech-to-text" else "read in windows"
+        return (
+            f"sound, one channel at {takes['rate']:,} Hz, {'' if takes.get('fixed') else 'at most '}{at_a_time}; "
+            f"tlkeras resamples what has another rate, averages channels, and has longer recordings {longer}"
+        )
     return f"one {records.thing}"
 
 
@@ -91,7 +98,8 @@ def _output(records: Records) -> str:
         "token-classification": "a tag for every word",
         "question-answering": "the place of the answer in the text",
         "sentence-embedding": "a vector for each text",
-        "speech-recognition": "what was said, as text",
+        "speech-recognition": "what was said, as text; each word with its beginning and end in seconds",
+        "speech-to-text": "what was said, as text",
     }.get(task, "text")
 
 

@@ -1,6 +1,6 @@
 """What a model was made from, and what it takes to use it or make it again."""
 
-from tlkeras import backbones, data
+from tlkeras import backbones, data, tasks
 from tlkeras.card.markdown import bullets, plain, table
 from tlkeras.card.records import SPLITS, Records
 
@@ -92,7 +92,23 @@ def use(records: Records, artefact: dict | None) -> str:
             else [f"tlkeras bench {folder}/artefacts/{form}"]
         )
     told = " What goes in and comes out stands in `contract.json` beside this file." if artefact else ""
+    if artefact and records.thing == "sound":
+        told += _sounds(records, artefact["format"])
     return "```\n" + "\n".join(lines) + f"\n```\n\nThe same model again, to check: `tlkeras reproduce {folder}`.{told}"
+
+
+def _sounds(records: Records, form: str) -> str:
+    """What an artefact takes of sound."""
+    takes = records.backbone.get("input", {})
+    if form == "saved_model":
+        most = "" if tasks.plain(records.config.task_name) else f", at most {takes['length'] / takes['rate']:g} seconds"
+        return f" It takes WAV files of 16 bits, of any rate and number of channels{most}; over HTTP in base64."
+    speaks = (
+        " `python decode.py SOUND.wav` writes down what is said."
+        if records.config.task_name == "speech-recognition"
+        else ""
+    )
+    return f" It takes float samples in -1..1 at {takes['rate']:,} Hz, as many as the contract says, silence behind.{speaks}"
 
 
 def versions(records: Records) -> str:

@@ -13,7 +13,7 @@ MEANS = {
     "map": "finding every object in its exact frame, the mean over classes and strictness; 1 is best",
     "miou": "what truth and answer share of what either covers, the mean over classes; 1 is best",
     "rmse": "typical error in the unit of the values; 0 is best",
-    "wer": "words that are wrong, missing or too many, as a part of those said; 0 is best",
+    "wer": "words that are wrong, missing or too many, as a part of those said; 0 is best. cer is the same of characters, sentences wrong the part of the sounds with an error",
     "rouge_l": "how much of the wanted text is there in its order; 1 is best",
     "f1": "precision and recall in one figure; 1 is best",
     "perplexity": "among how many tokens it seems to choose; 1 is best",
@@ -97,6 +97,9 @@ def limits(records: Records) -> list[str]:
     if records.config.task_name.endswith("-classification") and "token" not in records.config.task_name:
         other = "scores for these alone" if records.answer.get("multi_label") else "one of these"
         said.append(f"It knows {len(records.classes)} classes and answers {other}, whatever it is shown.")
+    elif records.config.task_name == "speech-recognition":
+        what = "characters" if records.answer.get("units") == "characters" else "words"
+        said.append(f"It writes {len(records.classes)} {what}, whatever is said.")
     elif records.classes:
         said.append(f"It knows {len(records.classes)} classes; anything else is missed, or taken for one of these.")
     for words, names in _weak(result, records.config.task_name) if result else ():

@@ -16,6 +16,10 @@ SHARES = (
     "top_5_accuracy",
     "pixel_accuracy",
     "mean_accuracy",
+    "wer",
+    "cer",
+    "sentences_wrong",
+    "wer_plain",
 )
 TITLES = {
     "accuracy": "Accuracy",
@@ -33,6 +37,10 @@ TITLES = {
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
+    "wer": "Word error rate (WER)",
+    "cer": "Character error rate (CER)",
+    "sentences_wrong": "Transcripts with an error",
+    "wer_plain": "WER, plain",
 }
 MEANING = {
     "accuracy": "answers that are right",
@@ -50,6 +58,10 @@ MEANING = {
     "rmse": "typical error; large errors weigh more; lower is better",
     "mae": "mean distance from the true value; lower is better",
     "r2": "part of the variation explained; 1 is best, 0 is no better than answering the mean",
+    "wer": "words that are wrong, missing or too many, by those said; 0 is best, and more than 100 % is possible",
+    "cer": "the same of characters",
+    "sentences_wrong": "sounds in whose transcript a word or more is wrong",
+    "wer_plain": "the same of words, without case and punctuation",
 }
 
 

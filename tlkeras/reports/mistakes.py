@@ -16,9 +16,13 @@ def pictured(facts: Facts) -> Html | None:
     album = pictures.Album(facts.files(), facts.texts())
     if kind := KINDS.get(facts.config.task_name):
         return kind.pictured(facts.predictions, facts.answer, facts.result, album)
-    if "scores" in facts.predictions:
-        return _pictured_classes(facts, album)
-    return _pictured_values(facts, album) if "values" in facts.answer else None
+    drawn = (
+        _pictured_classes if "scores" in facts.predictions else _pictured_values if "values" in facts.answer else None
+    )
+    if drawn is None:
+        return None
+    seen = "A picture is the first ten seconds of a sound: time to the right, low tones below, loud ones bright."
+    return join(tag("p", seen, class_="soft") if facts.things == "sounds" else None, drawn(facts, album))
 
 
 def _misheard(facts: Facts) -> Html:
@@ -28,16 +32,29 @@ def _misheard(facts: Facts) -> Html:
     parts = [
         tag(
             "p",
-            "What was said, and below it what was understood; words that differ are in capitals, stars stand for words that the other has.",
+            "The transcripts with most errors a word. Above what was said, below it what was understood: ",
+            tag("span", "missed or taken for another", class_="true"),
+            ", ",
+            tag("span", "understood instead or put in", class_="said"),
+            ". These are in capitals, and a dash stands where the other has a word.",
         )
     ]
     for one in facts.result["worst"]:
-        said, understood = one["alignment"]
+        above, below = (line.split(" ") for line in one["alignment"])
+        above, below = ([word for word in line if word] for line in (above, below))
         parts += [
-            tag("p", file(one["id"]), f": {percent(one['wer'], 0)} of its words"),
-            tag("pre", f"{said}\n{understood}"),
+            tag("h3", file(one["id"]), f": {percent(one['wer'], 0)} of its words"),
+            tag("p", [_pair(*pair) for pair in zip(above, below, strict=True)], class_="aligned"),
         ]
     return join(*parts)
+
+
+def _pair(true: str, said: str) -> Html:
+    """Two words, one below the other; a row of such breaks anywhere, however narrow the page."""
+    if true == said:
+        return join(tag("span", name(true), name(said)), " ")
+    true, said = ("–" if set(word) == {"*"} else word for word in (true, said))
+    return join(tag("span", tag("b", name(true), class_="true"), tag("b", name(said), class_="said")), " ")
 
 
 def _pictured_classes(facts: Facts, album) -> Html:

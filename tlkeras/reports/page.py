@@ -281,6 +281,8 @@ svg line.gap{stroke:rgb(var(--red));stroke-width:1.5}
 .drawn p{margin:.3rem 0 0;font-size:.875rem;line-height:1.4}
 .drawn .file{color:var(--soft);font-size:.75rem}
 .key{white-space:nowrap;margin-right:.9rem}.key i{display:inline-block;width:.75em;height:.75em;margin-right:.35em;border-radius:2px}
+.aligned{line-height:1.35}.aligned span{display:inline-block;margin:0 .5rem .5rem 0;vertical-align:top}
+.aligned span>*{display:block}
 .said{color:rgb(var(--red));font-weight:600}.true{color:rgb(var(--blue));font-weight:600}
 .sure{display:block;height:3px;margin-top:.4rem;background:var(--line)}
 .sure i{display:block;height:100%;background:var(--soft)}

@@ -64,6 +64,8 @@ def headline(facts: Facts, anchors: set) -> Html:
     about = tag("dl", [(tag("dt", k), tag("dd", v)) for k, v in known if v], class_="facts")
     into = "of" if cfg.task_name == "object-detection" else "into"
     of = f" {into} {plural(len(facts.classes), 'class', 'classes')}" if facts.classes else ""
+    if facts.config.task_name == "speech-recognition":
+        of = f" in {plural(len(facts.classes), 'character' if facts.answer['units'] == 'characters' else 'word')}"
     return join(
         tag("h1", name(run.name)),
         tag("p", f"{kind[0].upper()}{kind[1:]}{of}, with {cfg.backbone.name}", class_="about"),
@@ -100,6 +102,8 @@ def _verdict(facts: Facts) -> Html:
         return _verdict_share(facts, value, between, n, images)
     if main == "rmse" and facts.predictions:
         return _verdict_error(facts, value, between, n, images)
+    if main == "wer":
+        return _verdict_words(value, between, n, images)
     if value is None:
         return tag("p", f"{main} is not defined on these {n:,} {images}.", class_="lead")
     words = f"{main.replace('_', ' ')} on {n:,} {images}."
@@ -184,6 +188,30 @@ def _verdict_error(facts: Facts, value, between, n, images) -> Html:
             "Dot: measured; further left is better. Band: where the true figure lies. Mark: what you would get without looking, by always answering their mean.",
             class_="soft",
         ),
+    )
+
+
+def _verdict_words(value, between, n, images) -> Html:
+    """Of transcripts: the word error rate."""
+    sure = _between(between, n, lambda v: percent(v, 0 if n < 2000 else 1)) if value else ""
+    return join(
+        tag("p", percent(value), class_="verdict"),
+        tag(
+            "p",
+            f"of the words said in {n:,} {images} were understood wrong or not at all, or were put in (word error rate). ",
+            sure,
+            class_="lead",
+        ),
+        charts.scale(
+            value,
+            between if value else None,
+            0,
+            max(1.0, value, *(between or ())),
+            None,
+            charts.share,
+            f"word error rate {percent(value)}; 0 is best",
+        ),
+        tag("p", "Dot: measured; further left is better. Band: where the true figure lies.", class_="soft"),
     )
 
 

@@ -228,6 +228,10 @@ const bad = text => { const p = make('p', text); p.className = 'bad'; p.setAttri
 function result(predictions, took) {
   const first = Array.isArray(predictions) ? predictions[0] : null, note = make('p', 'in ' + took + ' ms');
   note.className = 'soft';
+  if (model.sound && typeof first?.text === 'string') {
+    const said = make('div', first.text || 'nothing is said'); said.className = 'label';
+    return [said, note];
+  }
   if (!model.image || !first || first.label === undefined)
     return [make('pre', JSON.stringify(predictions, null, 2)), note];
   const label = make('div', first.label, make('small', percent(first.score))); label.className = 'label';

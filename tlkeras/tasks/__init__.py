@@ -39,6 +39,7 @@ token_head(states, inputs, base, answer, options)   instead of `head`: from the 
                                                     INPUTS are further inputs of the network
 frame_head(features, frames, answer, options)       instead of `head`, of sounds: from the features of the frames (B, f, c),
                                                     of which the first `frames` (B,) hold sound; targets are symbols
+symbols(answer)                   with `frame_head`: a name for every column of the outputs
 change(reader, options)           -> f(x, y, w, key): what is drawn anew for every batch, such as masked tokens
 RECIPE                            the phases that suit it where the config gives none
 STRINGS                           with `encode`: True where an artefact can take the texts all the same

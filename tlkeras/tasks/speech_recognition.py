@@ -112,6 +112,11 @@ def text_of(numbers, answer) -> str:
     return (" " if answer["units"] == "words" else "").join(answer["classes"][int(i)] for i in numbers)
 
 
+def symbols(answer) -> list[str]:
+    """A name for every column of the scores, to be shown: no symbol is blank, and the last is CTC's blank."""
+    return [*("<space>" if x == " " else x for x in answer["classes"]), "<blank>"]
+
+
 def frame_head(features, frames, answer, options: Options):
     """Logits (B, f, symbols + 1) from features (B, f, c) of which the first `frames` (B,) are sound."""
     import keras

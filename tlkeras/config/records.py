@@ -165,6 +165,9 @@ class Augmentation(Section):
     mosaic: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="Boxes and masks: chance that four pictures are joined to one, in quadrants."
     )
+    paste: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Masks, and boxes with polygons: chance that things cut out of another picture are put down."
+    )
     speed: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.0, description="Sounds: change of speed and pitch, to both sides; 0.1 is a tenth."
     )

@@ -73,10 +73,7 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     """Batches of (pixels, targets, weights) for the epochs first, ..., epochs - 1, each in its own order."""
     import tensorflow as tf
 
-    from tlkeras.data import augment, spatial
-
-    kind, n = table.places, len(table)
-    mix = spatial.mosaic_augmenter(options, kind) if kind else augment.batch_augmenter(options)
+    n, mixes = len(table), mixers(table, options)
     if augments_samples(options):
         view = viewer(table, pixels, seed, options)
     else:
@@ -88,21 +85,34 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     def epoch(e):
         def mixed(k, batch):
             images, targets, weights = batch
-            images, targets = mix(images, targets, tf.stack([tf.cast(seed, tf.int64) + 1, e * n + k]))
+            for number, mix in enumerate(mixes, 1):
+                images, targets = mix(images, targets, tf.stack([tf.cast(seed, tf.int64) + number, e * n + k]))
             return images, targets, weights
 
         samples = mapped(order(n, seed, e), lambda i: view(i, e))
         batches = samples.batch(batch)
-        return batches.enumerate().map(mixed) if mix else batches
+        return batches.enumerate().map(mixed) if mixes else batches
 
     stream = pipeline.epochs(first, epochs, epoch)
     # An unknown number of elements would make Keras run past the end of an epoch; steps_per_epoch cuts it.
     return steady(stream)
 
 
+def mixers(table: Table, options: Augmentation) -> list:
+    """What is done to a batch, in order: `f(images, targets, seed) -> images, targets` each. A mosaic comes last, of pictures
+    that things were pasted on."""
+    from tlkeras.data import augment, paste, spatial
+
+    if table.places:
+        found = [f(options, table.places) for f in (paste.paste_augmenter, spatial.mosaic_augmenter)]
+    else:
+        found = [augment.batch_augmenter(options)]
+    return [f for f in found if f is not None]
+
+
 def augments_samples(options: Augmentation) -> bool:
-    """Whether single images are augmented; MixUp, CutMix and mosaic work on batches."""
-    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "mosaic": 0.0}).active
+    """Whether single images are augmented; MixUp, CutMix, mosaic and paste work on batches."""
+    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "mosaic": 0.0, "paste": 0.0}).active
 
 
 def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):

@@ -54,7 +54,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     targets, answer = task.targets(
         samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
     )
-    _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
+    _, _, answer = task.learnt(targets, numpy.arange(len(targets)), network.fitted(cfg, answer, offline), options)
     stated = set(filter(None, samples.splits))
     parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}
     loose = sum(s in (None, "train") for s in samples.splits)

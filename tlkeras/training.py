@@ -155,7 +155,7 @@ def _prepared(
     if scouted:
         candidates.check_data(cfg, scouted, held.facts()["sha256"])
     rows = held.rows("train")
-    targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
+    targets, weights, answer = task.learnt(held.targets, rows, network.fitted(cfg, held.answer, offline), options)
     options = task.bind(options, answer) if hasattr(task, "bind") else options
     progress.line(f"data      {held.summary()}")
 

@@ -139,10 +139,22 @@ class Backbone(Section):
         None,
         description="The last block that is used: the head sits on its output. Blocks behind it know more of what the backbone was trained for and less of all else. None: all.",
     )
-    resize: Literal["squash", "crop"] = Field(
-        "squash",
-        description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off.",
+    resize: Literal["squash", "crop", "letterbox"] | None = Field(
+        None,
+        description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off; letterbox keeps both, and pads. None: letterbox for object-detection from weights of YOLOX and EfficientDet, else squash.",
     )
+    pad: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        None,
+        description="letterbox: the grey beside the image. None: the colour that the backbone was trained with, or 114.",
+    )
+
+    @model_validator(mode="after")
+    def _pads_a_letterbox(self):
+        if self.pad is not None and self.resize != "letterbox":
+            raise ValueError(
+                f"pad is the grey beside letterboxed images; set resize: letterbox too; received {self.resize}"
+            )
+        return self
 
 
 class Augmentation(Section):

@@ -14,7 +14,6 @@ from tlkeras.data import spatial
 
 FURTHEST = 2.0  # factor of scale, to both sides
 CHOSEN = 0.5  # of the things in a picture, the part that is taken along
-VOID = 255
 
 
 def paste_augmenter(options: Augmentation, kind: str):
@@ -78,7 +77,7 @@ def _cut(owners, draws, options: Augmentation, boxes):
 
     numbers = tf.range(256)
     there = tf.math.bincount(tf.cast(tf.reshape(owners, [-1]), tf.int32), minlength=256) > 0
-    there &= (numbers > 0) & (numbers < VOID)
+    there &= (numbers > 0) & (numbers < spatial.VOID)
     if boxes is not None:  # crowds stay, and so does what a view has lost
         known = tf.concat([[False], boxes[:254, 4] >= 0], 0)
         there &= tf.pad(known, [[0, 256 - tf.shape(known)[0]]])
@@ -95,7 +94,13 @@ def _cut(owners, draws, options: Augmentation, boxes):
     # From x in the result to low + (x - place) / scale, mirrored to high - (x - place) / scale.
     sign = 1 - 2 * mirrored
     matrix = spatial._axes(sign / scale, tf.where(mirrored > 0, high, low) - sign * place / scale)
-    return cut, matrix, None if boxes is None else tf.pad(taken[1:255], [[0, tf.maximum(tf.shape(boxes)[0] - 254, 0)]])[: tf.shape(boxes)[0]]
+    return (
+        cut,
+        matrix,
+        None
+        if boxes is None
+        else tf.pad(taken[1:255], [[0, tf.maximum(tf.shape(boxes)[0] - 254, 0)]])[: tf.shape(boxes)[0]],
+    )
 
 
 def _around(where):
@@ -131,7 +136,7 @@ def _seen(boxes, owners, cut):
     boxes = tf.cast(boxes, tf.float32)
     n = tf.shape(boxes)[0] + 1
     size = tf.shape(owners)
-    known = tf.reshape(tf.where(owners == VOID, 0, tf.cast(owners, tf.int32)), [-1])
+    known = tf.reshape(tf.where(owners == spatial.VOID, 0, tf.cast(owners, tf.int32)), [-1])
     left = tf.where(tf.reshape(cut, [-1]), 0, known)
     before, after = (tf.math.unsorted_segment_sum(tf.ones_like(x), x, n)[1:] for x in (known, left))
     rows, columns = tf.meshgrid(tf.range(size[0]), tf.range(size[1]), indexing="ij")

@@ -164,7 +164,7 @@ def decoded(table: Table, pixels: Pixels):
     import tensorflow as tf
 
     images = tf.concat([x for x, _, _ in in_order(table, pixels, 64)], 0)
-    answer = answering(table, pixels.size)
+    answer = answering(table, pixels)
     return lambda i: (images[i], *answer(i))
 
 
@@ -185,7 +185,7 @@ def loader(table: Table, pixels: Pixels):
     from tlkeras.data import images
 
     paths = tf.constant([p.encode("utf8", "surrogateescape") for p in table.paths])
-    answer = answering(table, pixels.size)
+    answer = answering(table, pixels)
     if table.images and table.images[0].shape == (*pixels.size, 3):
         kept = tf.constant(np.stack(table.images))
         return lambda i: (kept[i], *answer(i))
@@ -201,15 +201,16 @@ def loader(table: Table, pixels: Pixels):
     return load
 
 
-def answering(table: Table, size: tuple[int, int]):
-    """Returns `f(i) -> (target, weight)` for tf.data: float32 (...), or of masks uint8 (h, w) at `size`; `i` is one number
-    or a vector of them."""
+def answering(table: Table, pixels: Pixels):
+    """Returns `f(i) -> (target, weight)` for tf.data: float32 (...), or of masks uint8 (h, w) as `pixels` shows pictures,
+    255 beside them; `i` is one number or a vector of them."""
     import tensorflow as tf
 
-    if table.targets.dtype.names:
-        from tlkeras.data import several
+    from tlkeras.data import images, several, spatial
 
-        return several.answering(table, size)
+    if table.targets.dtype.names:
+        return several.answering(table, pixels)
+    size = pixels.size
     weights = tf.constant(table.weights, tf.float32)
     if not table.masked:
         targets = tf.constant(table.targets, tf.float32)
@@ -218,6 +219,8 @@ def answering(table: Table, size: tuple[int, int]):
 
     def mask(path):
         whole = tf.io.decode_png(tf.io.read_file(path), channels=1)
+        if pixels.pad is not None:
+            return images.letterboxed_mask(whole[:, :, 0], size, spatial.VOID)
         return tf.image.resize(whole, size, method="nearest")[:, :, 0]
 
     def one(i):

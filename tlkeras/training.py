@@ -174,6 +174,8 @@ def _prepared(
         prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, known)
     targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
+    if cfg.augment.paste and tasks.annotations(cfg.task_name) == "boxes":
+        train_table = held.outlined(train_table, rows)
     if net.kind == "audio":
         progress.line(f"sounds    {sounds.lengths(train_table, net.input)}")
     if net.kind == "text":

@@ -8,12 +8,12 @@ import contextlib
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tlkeras import config, tasks
-from tlkeras.data import pictures, scan, several, sound_sources, splits, text_sources
+from tlkeras.data import masks, pictures, scan, several, sound_sources, splits, text_sources
 from tlkeras.data.sources import cache_folder
 from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
@@ -61,6 +61,19 @@ class Held:
         whole = pictures.Table(self.inputs, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
         return whole.keep(rows)
 
+    def outlined(self, table, rows):
+        """The table of `rows` with the shapes of its boxes, which things are cut out along.
+
+        Raises:
+            DataError: when no box has one.
+        """
+        labels = [self.labels[i] for i in rows]
+        if not any(any(label["outlines"]) for label in labels):
+            raise DataError(
+                "augment.paste cuts things out along their shapes: polygons or runs of COCO, or polygons of YOLO; no box of the training split has one. Take it out."
+            )
+        return replace(table, outlines=masks.outlines(labels, cache_folder() / "outlines"))
+
     def summary(self) -> str:
         counts = Counter(self.splits)
         return f"{len(self.ids)} samples: " + ", ".join(f"{counts[s]} {s}" for s in SPLITS if counts[s])
@@ -69,9 +82,8 @@ class Held:
         """For the manifest: counts, and one hash over all samples and their splits."""
         import hashlib
 
-        lines = sorted(
-            f"{h} {s} {json.dumps(label)}" for h, s, label in zip(self.hashes, self.splits, self.labels, strict=True)
-        )
+        labels = [{k: v for k, v in x.items() if k != "outlines"} if isinstance(x, dict) else x for x in self.labels]
+        lines = sorted(f"{h} {s} {json.dumps(x)}" for h, s, x in zip(self.hashes, self.splits, labels, strict=True))
         return {
             "samples": len(self.ids),
             "splits": dict(Counter(self.splits)),
@@ -94,6 +106,7 @@ def prepare(cfg, task, options, run, offline: bool, progress, pixels=None) -> He
         DataError: with every bad file, unless `on_bad: skip`; for duplicates that leak or contradict.
     """
     texts, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name, options)
+    places = "outlines" if places == "boxes" and cfg.augment.paste else places
     held = collect(
         cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels, texts=texts, places=places
     )

@@ -38,6 +38,33 @@ def index(label: dict, classes: list[str]) -> np.ndarray:
     return numbers
 
 
+def outlines(labels: list[dict], folder) -> list[str]:
+    """Paths of 8-bit grey PNGs, which are written into `folder` once: in each pixel 1 for the thing of the first box of a
+    label (box_sources.py), 2 for the second, ..., the smaller one where several lie on each other, 0 where none does.
+
+    Raises:
+        StorageError: when the disk refuses.
+    """
+    folder = Path(folder)
+
+    def one(label):
+        sized = {"size": label["size"], "outlines": label["outlines"][: VOID - 1]}
+        key = hashlib.sha256(json.dumps(sized).encode()).hexdigest()
+        if not (path := folder / f"{key[:32]}.png").is_file():
+            shapes = [s and {"size": label["size"], "counts": s} for s in sized["outlines"]]
+            known = [n for n, shape in enumerate(shapes) if shape]
+            numbers = np.zeros(label["size"], np.uint8)
+            for n in sorted(known, key=lambda n: -rle.area(rle.counts(shapes[n]))):
+                numbers[rle.decode(shapes[n]) > 0] = n + 1
+            write(path, numbers)
+        return str(path)
+
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(one, labels))
+
+
 def materialise(labels: list[dict], classes: list[str], folder) -> list[str]:
     """Paths of 8-bit grey PNGs that hold `index` of each label, as tf.io.decode_png(channels=1) reads them.
 

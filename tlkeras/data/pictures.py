@@ -19,7 +19,8 @@ MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
 class Table:
     """What a pipeline reads: paths, float32 targets (n, ...) or paths of index masks (n,) or a field of such for each of several tasks, float32 weights (n,), and of the bytes the
     fingerprints that the scan saw and their SHA-256 as hex. A file that changed since makes the pipeline fail
-    with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept."""
+    with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept; `outlines`
+    are paths of owner maps (paste.py) of boxes, whose targets then are pairs of both."""
 
     paths: list[str]
     targets: np.ndarray
@@ -28,6 +29,7 @@ class Table:
     hashes: list[str]
     jpeg: bool = False
     images: list | None = None
+    outlines: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,6 +56,7 @@ class Table:
             [self.hashes[i] for i in rows],
             self.jpeg,
             self.images and [self.images[i] for i in rows],
+            self.outlines and [self.outlines[i] for i in rows],
         )
 
     def join(self, other: "Table") -> "Table":
@@ -66,6 +69,7 @@ class Table:
             self.hashes + other.hashes,
             self.jpeg and other.jpeg,
             self.images and other.images and self.images + other.images,
+            self.outlines and other.outlines and self.outlines + other.outlines,
         )
 
 
@@ -126,6 +130,7 @@ def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
         one = several.augmenter(options, table, pixels.size)
     elif table.places:
         one = spatial.spatial_augmenter(options, pixels.size, table.places)
+        one = _outlined(one, options, pixels) if table.outlines else one
     else:
         plain = augment.sample_augmenter(options, pixels.size)
         # A random crop needs something to crop from: the image is made larger by what the crop takes away.
@@ -144,6 +149,19 @@ def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
         return tf.ensure_shape(image, (*pixels.size, 3)), target, weight
 
     return view
+
+
+def _outlined(boxes, options: Augmentation, pixels: Pixels):
+    """`boxes`, what moves a picture and its boxes, for pairs of boxes and owner maps."""
+    from tlkeras.data import spatial
+
+    owners = spatial.spatial_augmenter(options, pixels.size, "masks")
+
+    def one(image, target, key):  # one key draws one view
+        moved = boxes(image, target[0], key)
+        return moved[0], (moved[1], owners(image, target[1], key)[1])
+
+    return one
 
 
 def in_order(table: Table, pixels: Pixels, batch: int):
@@ -212,6 +230,10 @@ def answering(table: Table, pixels: Pixels):
         return several.answering(table, pixels)
     size = pixels.size
     weights = tf.constant(table.weights, tf.float32)
+    if table.outlines:
+        boxes = answering(replace(table, outlines=None), pixels)
+        owners = answering(replace(table, targets=np.array(table.outlines), outlines=None), pixels)
+        return lambda i: ((boxes(i)[0], owners(i)[0]), tf.gather(weights, i))
     if not table.masked:
         targets = tf.constant(table.targets, tf.float32)
         return lambda i: (tf.gather(targets, i), tf.gather(weights, i))

@@ -27,7 +27,7 @@ from tlkeras import (
 )
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config, Phase
-from tlkeras.data import grown, sounds, texts
+from tlkeras.data import grown, masks, sounds, texts
 from tlkeras.errors import UsageError
 from tlkeras.evaluation import Trained
 from tlkeras.fitting import Fitting
@@ -175,7 +175,7 @@ def _prepared(
     targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if cfg.augment.paste and tasks.annotations(cfg.task_name) == "boxes":
-        train_table = held.outlined(train_table, rows)
+        train_table = masks.outlined(train_table, data.at(held.labels, rows))
     if net.kind == "audio":
         progress.line(f"sounds    {sounds.lengths(train_table, net.input)}")
     if net.kind == "text":

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,19 +61,6 @@ class Held:
         whole = pictures.Table(self.inputs, targets, weights, self.fingerprints, self.hashes, self.jpeg, self.images)
         return whole.keep(rows)
 
-    def outlined(self, table, rows):
-        """The table of `rows` with the shapes of its boxes, which things are cut out along.
-
-        Raises:
-            DataError: when no box has one.
-        """
-        labels = [self.labels[i] for i in rows]
-        if not any(any(label["outlines"]) for label in labels):
-            raise DataError(
-                "augment.paste cuts things out along their shapes: polygons or runs of COCO, or polygons of YOLO; no box of the training split has one. Take it out."
-            )
-        return replace(table, outlines=masks.outlines(labels, cache_folder() / "outlines"))
-
     def summary(self) -> str:
         counts = Counter(self.splits)
         return f"{len(self.ids)} samples: " + ", ".join(f"{counts[s]} {s}" for s in SPLITS if counts[s])
@@ -82,8 +69,8 @@ class Held:
         """For the manifest: counts, and one hash over all samples and their splits."""
         import hashlib
 
-        labels = [{k: v for k, v in x.items() if k != "outlines"} if isinstance(x, dict) else x for x in self.labels]
-        lines = sorted(f"{h} {s} {json.dumps(x)}" for h, s, x in zip(self.hashes, self.splits, labels, strict=True))
+        labels = map(json.dumps, map(masks.judged, self.labels))
+        lines = sorted(f"{h} {s} {label}" for h, s, label in zip(self.hashes, self.splits, labels, strict=True))
         return {
             "samples": len(self.ids),
             "splits": dict(Counter(self.splits)),

@@ -169,7 +169,7 @@ def test_boxes_of_polygons_are_pasted_from_config_to_batch(polygons, tmp_path, m
         for image, found in zip(images, boxes, strict=True):
             for x0, y0, x1, y1, c in found[found[:, 4] >= 0]:
                 part = image[int(y0 * 96) : int(np.ceil(y1 * 96)), int(x0 * 96) : int(np.ceil(x1 * 96))]
-                hits.append(coloured(part, (BLUE, RED)[int(c)], 90).mean() > 0.2)
+                hits.append(coloured(part, (RED, BLUE)[int(c)], 90).mean() > 0.2)
     assert np.mean(hits) > 0.95
     again = data.collect(cfg.data, task, chosen, Progress(True), places="boxes")
     assert held.facts()["sha256"] == again.facts()["sha256"]

@@ -32,7 +32,7 @@ FLOORS = [
         "data",
         "checkpoints",
     },
-    {"hearing"},
+    {"hearing", "letterbox"},
     {"configure", "network", "candidates"},
     {"plans", "health"},
     {"prefix"},

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlkeras import backbones, blocks, detectors, hearing, lora, tasks, weights
+from tlkeras import backbones, blocks, detectors, hearing, letterbox, lora, tasks, weights
 from tlkeras.backbones import (
     Backbone,
     Pixels,
@@ -24,7 +24,6 @@ from tlkeras.errors import ConfigError, ModelError
 from tlkeras.run import open_run, read_json
 
 KINDS = {Pixels: "image", Tokens: "text", Sound: "audio"}
-GREY = 114.0  # beside letterboxed pictures, where the backbone was trained on none
 
 
 @dataclass(frozen=True)
@@ -111,33 +110,17 @@ def contract(config, offline: bool = False) -> Pixels:
     record = entry(config, offline)
     asked = (config.backbone.size,) * 2 if config.backbone.size else None
     pixels = record.pixels or keras_hub.pixels_of(_preset(record, source(config, record)), asked, offline)
-    how = config.backbone.resize or ("letterbox" if _learnt_padded(config, record, pixels) else "squash")
-    colour = pixels.pad or (GREY,) * 3 if config.backbone.pad is None else (float(config.backbone.pad),) * 3
-    return replace(
-        pixels,
-        size=asked or pixels.size,
-        crop=(pixels.crop or 1.0) if how == "crop" else None,
-        pad=colour if how == "letterbox" else None,
-    )
-
-
-def _learnt_padded(config, record: Backbone, pixels: Pixels) -> bool:
-    """Whether a detector starts from weights that were trained on pictures that kept their shape."""
-    return config.task_name == "object-detection" and bool(pixels.pad) and source(config, record) is not None
+    how = letterbox.way(config, pixels, config.backbone.weights)
+    crop = (pixels.crop or 1.0) if how == "crop" else None
+    pad = letterbox.colour(config, pixels) if how == "letterbox" else None
+    return replace(pixels, size=asked or pixels.size, crop=crop, pad=pad)
 
 
 def fitted(config, answer: dict, offline: bool = False) -> dict:
-    """What the outputs of a config's network mean: of boxes and masks, also that they lie in letterboxed pictures."""
+    """What the outputs of a config's network mean, where they lie in pictures: of those as it takes them."""
     if not tasks.annotations(config.task_name, tasks.options_of(config)):
         return answer
-    takes = contract(config, offline)
-    if takes.pad is None:
-        return answer
-    own = {"letterbox": list(takes.size)}
-    if "tasks" not in answer:
-        return answer | own
-    parts = {m: one | {"answer": one["answer"] | own} for m, one in answer["tasks"].items()}
-    return answer | {"tasks": parts}
+    return letterbox.told(answer, contract(config, offline))
 
 
 def build(config, answer: dict, precision: str = "float32", offline: bool = False) -> Network:

@@ -110,17 +110,12 @@ def contract(config, offline: bool = False) -> Pixels:
     record = entry(config, offline)
     asked = (config.backbone.size,) * 2 if config.backbone.size else None
     pixels = record.pixels or keras_hub.pixels_of(_preset(record, source(config, record)), asked, offline)
-    how = letterbox.way(config, pixels, config.backbone.weights)
-    crop = (pixels.crop or 1.0) if how == "crop" else None
-    pad = letterbox.colour(config, pixels) if how == "letterbox" else None
-    return replace(pixels, size=asked or pixels.size, crop=crop, pad=pad)
+    return letterbox.taken(config, replace(pixels, size=asked or pixels.size))
 
 
 def fitted(config, answer: dict, offline: bool = False) -> dict:
     """What the outputs of a config's network mean, where they lie in pictures: of those as it takes them."""
-    if not tasks.annotations(config.task_name, tasks.options_of(config)):
-        return answer
-    return letterbox.told(answer, contract(config, offline))
+    return letterbox.told(config, answer, functools.partial(contract, config, offline))
 
 
 def build(config, answer: dict, precision: str = "float32", offline: bool = False) -> Network:

@@ -33,7 +33,7 @@ FLOORS = [
         "data",
         "checkpoints",
     },
-    {"hearing"},
+    {"hearing", "letterbox"},
     {"configure", "network", "candidates"},
     {"plans", "health"},
     {"prefix"},

@@ -108,7 +108,7 @@ export: [tflit]
         f"c.yaml:1:1: task: there is no task 'image-clasification'; there are {', '.join(tasks.TASKS)}. Did you mean image-classification?",
         "c.yaml:2:1: dta: there is no such key. Did you mean data? Known here: version, extends, name, task, data, backbone, augment, prefix, extend, distill, train, adapt, export, sweep.",
         "c.yaml:4:3: backbone.name: the catalogue has no 'efficientnet_lte0'. Did you mean efficientnet_lite0? List: tlkeras backbones",
-        "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, sound, lora, pool, until, resize.",
+        "c.yaml:5:3: backbone.sise: there is no such key. Did you mean size? Known here: name, weights, size, length, padding, sound, lora, pool, until, resize, pad.",
         "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
         "c.yaml:9:33: train.phases.0.epochs: must be at least 1; received 0.",
         "c.yaml:9:65: train.phases.0.optimizer: must be 'adamw', 'adam', 'sgd', 'lion' or 'rmsprop'; received 'adamm'. Did you mean adam?",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlkeras import backbones, blocks, detectors, hearing, lora, tasks, weights
+from tlkeras import backbones, blocks, detectors, hearing, letterbox, lora, tasks, weights
 from tlkeras.backbones import (
     Backbone,
     Pixels,
@@ -49,7 +49,7 @@ class Network:
             return f"up to {self.input.length} tokens"
         if isinstance(self.input, Sound):
             return f"{'' if self.input.fixed else 'up to '}{self.input.seconds:g} s at {self.input.rate:,} Hz"
-        return f"{self.input.size[0]}x{self.input.size[1]}"
+        return f"{self.input.size[0]}x{self.input.size[1]}{', letterboxed' if self.input.pad else ''}"
 
     @property
     def kind(self) -> str:
@@ -111,8 +111,12 @@ def contract(config, offline: bool = False) -> Pixels:
     record = entry(config, offline)
     asked = (config.backbone.size,) * 2 if config.backbone.size else None
     pixels = record.pixels or keras_hub.pixels_of(_preset(record, source(config, record)), asked, offline)
-    size = asked or pixels.size
-    return replace(pixels, size=size, crop=(pixels.crop or 1.0) if config.backbone.resize == "crop" else None)
+    return letterbox.taken(config, replace(pixels, size=asked or pixels.size))
+
+
+def fitted(config, answer: dict, offline: bool = False) -> dict:
+    """What the outputs of a config's network mean, where they lie in pictures: of those as it takes them."""
+    return letterbox.told(config, answer, functools.partial(contract, config, offline))
 
 
 def build(config, answer: dict, precision: str = "float32", offline: bool = False) -> Network:

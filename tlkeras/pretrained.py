@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import answers, data
+from tlkeras.detectors import decode_client
 from tlkeras.errors import ModelError, UsageError, listed
 from tlkeras.tasks import object_detection, semantic_segmentation
 
@@ -258,7 +259,7 @@ def _answer(opened: Opened, x, view: View, points, boxes, names, threshold: floa
         return {**found, "scores": [round(float(s), 6) for s in scores]}
     raw = np.asarray(opened.task(x, training=False))[0]
     mask = (raw[..., 0] > 0.5) if raw.shape[-1] == 1 else raw.argmax(-1)
-    whole = semantic_segmentation.scaled(mask.astype(np.uint8), (view.height, view.width))
+    whole = decode_client.in_picture(mask.astype(np.uint8), (view.height, view.width))
     return semantic_segmentation.decode(_cut(whole, view), {"classes": names})
 
 

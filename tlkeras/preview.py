@@ -54,7 +54,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     targets, answer = task.targets(
         samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
     )
-    _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
+    _, _, answer = task.learnt(targets, numpy.arange(len(targets)), network.fitted(cfg, answer, offline), options)
     stated = set(filter(None, samples.splits))
     parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}
     loose = sum(s in (None, "train") for s in samples.splits)
@@ -84,11 +84,24 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "average": p.average and p.average.kind,
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
             "tokens": tokens,
+            "pictures": _pictures(cfg, net),
             "domain": _domain(cfg, phases, i),
         }
         for i, p in enumerate(phases)
     }
     return [{**row, **facts[row["phase"]]} for row in rows]
+
+
+def _pictures(cfg, network: Network) -> str | None:
+    """How images come to the size of the input."""
+    if network.kind != "image":
+        return None
+    takes, size = network.input, "x".join(map(str, network.input.size))
+    if takes.pad:
+        why = "" if cfg.backbone.resize else "; so its weights were trained, backbone.resize: squash would change it"
+        colour = ", ".join(f"{v:g}" for v in takes.pad)
+        return f"letterboxed to {size}: their shape is kept, top left, with {colour} (RGB) beside them{why}"
+    return f"their middle, {size}" if takes.crop else f"squashed to {size}"
 
 
 def _domain(cfg, phases: list, index: int) -> str | None:
@@ -124,6 +137,8 @@ def text(rows: list[dict]) -> str:
             out.append(
                 f"  {row['block']:<12} {'trained' if row['trained'] else 'frozen':<8} {rate:>9}  {row['batchnorm'] if row['trained'] else '':<9} {row['parameters']:>12,} {row['trainable']:>12,}"
             )
+        if first["pictures"]:
+            out.append(f"  pictures: {first['pictures']}")
         if first["tokens"]:
             out.append(f"  tokens: {first['tokens']}")
         if first["domain"]:

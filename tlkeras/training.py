@@ -27,7 +27,7 @@ from tlkeras import (
 )
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config, Phase
-from tlkeras.data import grown, sounds, texts
+from tlkeras.data import grown, masks, sounds, texts
 from tlkeras.errors import UsageError
 from tlkeras.evaluation import Trained
 from tlkeras.fitting import Fitting
@@ -155,7 +155,7 @@ def _prepared(
     if scouted:
         candidates.check_data(cfg, scouted, held.facts()["sha256"])
     rows = held.rows("train")
-    targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
+    targets, weights, answer = task.learnt(held.targets, rows, network.fitted(cfg, held.answer, offline), options)
     options = task.bind(options, answer) if hasattr(task, "bind") else options
     progress.line(f"data      {held.summary()}")
 
@@ -174,6 +174,8 @@ def _prepared(
         prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, known)
     targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
+    if cfg.augment.paste and tasks.annotations(cfg.task_name) == "boxes":
+        train_table = masks.outlined(train_table, data.at(held.labels, rows))
     if net.kind == "audio":
         progress.line(f"sounds    {sounds.lengths(train_table, net.input)}")
     if net.kind == "text":

@@ -96,7 +96,7 @@ def check(config_path, to=(), sets=(), quiet: bool = False) -> list[str]:
     wanted, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name, options)
     samples = several.samples(cfg.data, task, options, texts=wanted, places=places)
     rows, answer = task.targets(samples.labels, options, cfg.data.classes or samples.classes)
-    _, _, answer = task.learnt(rows, np.arange(len(rows)), answer, options)
+    _, _, answer = task.learnt(rows, np.arange(len(rows)), network.fitted(cfg, answer), options)
     net = network.build(
         cfg.model_copy(update={"backbone": cfg.backbone.model_copy(update={"weights": _architecture_only(cfg)})}),
         answer,
@@ -172,6 +172,7 @@ def _input(trained: Trained, length: int | None) -> dict:
         "dtype": "uint8",
         "channels": "RGB",
         "crop": takes.crop,
+        "pad": takes.pad and list(takes.pad),
         "interpolation": takes.interpolation,
     }
 

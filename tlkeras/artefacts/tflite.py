@@ -47,6 +47,7 @@ def write(trained, contract: dict, folder: Path, calibration=None) -> Path:
         files[name] = ("\n".join(classes) + "\n").encode()
     if apart:
         np.save(folder / LOCATIONS, apart[1])
+    if apart or _letterboxed(trained.answer):
         shutil.copyfile(decode_client.__file__, folder / "decode.py")
     names = {
         "name": contract["name"],
@@ -80,6 +81,11 @@ def _taken_apart(trained, form: str):
     if form != INT8 or tasks.annotations(trained.config.task_name) != "boxes":
         return None
     return detectors.parts(trained.answer["detector"], trained.network.model)
+
+
+def _letterboxed(answer: dict) -> bool:
+    """Whether places in what the network sees are to be taken back to the picture."""
+    return "letterbox" in answer or any(map(_letterboxed, (one["answer"] for one in answer.get("tasks", {}).values())))
 
 
 def _labels(trained) -> dict[str, list[str]]:

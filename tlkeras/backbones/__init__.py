@@ -20,7 +20,8 @@ class Pixels:
 
     `size` is (height, width) of the weights; `channels` is 'rgb' or 'bgr' (the order in which scale and
     offset apply and the network reads); `crop` is the part of the shorter side that is kept when an image
-    is resized and centre-cropped (None: the whole image is squashed to `size`).
+    is resized and centre-cropped; `pad` is the colour, RGB in 0..255, of what lies beside an image that keeps its
+    shape, top left (letterbox). Neither: the whole image is squashed to `size`.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -29,6 +30,7 @@ class Pixels:
     channels: str = "rgb"
     interpolation: str = "bilinear"
     crop: float | None = None
+    pad: tuple[float, float, float] | None = None
 
     @property
     def range(self) -> str:

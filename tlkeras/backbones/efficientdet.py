@@ -30,6 +30,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # Of ImageNet, o
 # What else checkpoints hold: the rest of the detector, or of the classifier.
 CLASSIFIER = ("fpn.", "class_net.", "box_net.", "conv_head.", "bn2.", "classifier.")
 PREFIX = "backbone."
+# Beside pictures that keep their shape, as the checkpoints were trained: the mean (effdet, data/transforms.py: ResizePad).
+COLOUR = (124.0, 116.0, 104.0)
 
 
 def entries() -> tuple[Backbone, ...]:
@@ -42,7 +44,7 @@ def entries() -> tuple[Backbone, ...]:
             family="efficientdet",
             build=partial(build, name),
             blocks=boundaries(depth),
-            pixels=Pixels((side, side), scale, offset),
+            pixels=Pixels((side, side), scale, offset, pad=COLOUR),
             parameters=parameters,
             description=f"EfficientNet as in EfficientDet-{name[-2:].upper()}; width {width}, depth {depth}.",
         )

@@ -56,6 +56,7 @@ def one(name: str) -> dict:
             "size": list(b.pixels.size),
             "range": b.pixels.range,
             "crop": b.pixels.crop,
+            "pad": b.pixels.pad and list(b.pixels.pad),
             "interpolation": b.pixels.interpolation,
         }
         if b.pixels
@@ -98,6 +99,7 @@ def one_text(f: dict) -> str:
     if f["input"]:
         i = f["input"]
         how = f"centre {i['crop']:g} of the shorter side" if i["crop"] else "squashed to size"
+        how = "letterboxed by detectors, else squashed to size" if i["pad"] else how
         out.append(f"input       {i['size'][0]}x{i['size'][1]}, range {i['range']}, {how}, {i['interpolation']}")
     if s := f.get("sound"):
         out.append(

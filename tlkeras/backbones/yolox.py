@@ -31,6 +31,8 @@ POOLS = (5, 9, 13)
 # What else a checkpoint holds: neck and head.
 CLASSIFIER = ("backbone.lateral_", "backbone.reduce_", "backbone.bu_", "backbone.C3_", "head.")
 PREFIX = "backbone.backbone."
+# Beside pictures that keep their shape, as the checkpoints were trained (YOLOX, yolox/data/data_augment.py: preproc).
+GREY = (114.0, 114.0, 114.0)
 
 
 def entries() -> tuple[Backbone, ...]:
@@ -41,7 +43,7 @@ def entries() -> tuple[Backbone, ...]:
             family="yolox",
             build=partial(build, name),
             blocks=BOUNDARIES,
-            pixels=Pixels((side, side), channels="bgr"),
+            pixels=Pixels((side, side), channels="bgr", pad=GREY),
             parameters=parameters,
             description=f"CSPDarknet as in YOLOX-{name.partition('_')[2]}; width {width}, depth {depth}.",
         )

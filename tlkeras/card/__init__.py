@@ -67,6 +67,7 @@ def _input(records: Records) -> str:
     if reads == "image":
         high, wide = takes["size"]
         how = "the middle of it, cut to that shape" if takes.get("crop") else "the whole of it, bent to that shape"
+        how = "the whole of it, its shape kept, top left" if takes.get("pad") else how
         return f"an image, {high}x{wide} pixels in colour: {how}"
     if reads == "text":
         return f"text, at most {takes['length']} tokens at a time"

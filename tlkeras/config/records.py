@@ -139,10 +139,22 @@ class Backbone(Section):
         None,
         description="The last block that is used: the head sits on its output. Blocks behind it know more of what the backbone was trained for and less of all else. None: all.",
     )
-    resize: Literal["squash", "crop"] = Field(
-        "squash",
-        description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off.",
+    resize: Literal["squash", "crop", "letterbox"] | None = Field(
+        None,
+        description="squash shows the whole image and bends its shape; crop keeps the shape and cuts the borders off; letterbox keeps both, and pads. None: letterbox for object-detection from weights of YOLOX and EfficientDet, else squash.",
     )
+    pad: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        None,
+        description="letterbox: the grey beside the image. None: the colour that the backbone was trained with, or 114.",
+    )
+
+    @model_validator(mode="after")
+    def _pads_a_letterbox(self):
+        if self.pad is not None and self.resize != "letterbox":
+            raise ValueError(
+                f"pad is the grey beside letterboxed images; set resize: letterbox too; received {self.resize}"
+            )
+        return self
 
 
 class Augmentation(Section):
@@ -164,6 +176,9 @@ class Augmentation(Section):
     cutmix: Annotated[float, Field(ge=0)] = Field(0.0, description="CutMix: alpha of the Beta distribution; 0: none.")
     mosaic: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="Boxes and masks: chance that four pictures are joined to one, in quadrants."
+    )
+    paste: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Masks, and boxes with polygons: chance that things cut out of another picture are put down."
     )
     speed: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.0, description="Sounds: change of speed and pitch, to both sides; 0.1 is a tenth."

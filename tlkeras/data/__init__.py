@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkeras import config, tasks
-from tlkeras.data import pictures, scan, several, sound_sources, splits, text_sources
+from tlkeras.data import masks, pictures, scan, several, sound_sources, splits, text_sources
 from tlkeras.data.samples import cache_folder
 from tlkeras.errors import DataError, listed
 from tlkeras.run import read_json, replacing, write_json
@@ -69,9 +69,8 @@ class Held:
         """For the manifest: counts, and one hash over all samples and their splits."""
         import hashlib
 
-        lines = sorted(
-            f"{h} {s} {json.dumps(label)}" for h, s, label in zip(self.hashes, self.splits, self.labels, strict=True)
-        )
+        labels = map(json.dumps, map(masks.judged, self.labels))
+        lines = sorted(f"{h} {s} {label}" for h, s, label in zip(self.hashes, self.splits, labels, strict=True))
         return {
             "samples": len(self.ids),
             "splits": dict(Counter(self.splits)),
@@ -94,6 +93,7 @@ def prepare(cfg, task, options, run, offline: bool, progress, pixels=None) -> He
         DataError: with every bad file, unless `on_bad: skip`; for duplicates that leak or contradict.
     """
     texts, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name, options)
+    places = "outlines" if places == "boxes" and cfg.augment.paste else places
     held = collect(
         cfg.data, task, options, progress, run=run, offline=offline, pixels=pixels, texts=texts, places=places
     )

@@ -173,10 +173,12 @@ def _by(size) -> str:
 # --- Labels
 
 
-def boxes(picture: Picture, size, findings: Findings, classes: list[str]) -> dict:
-    """The label of a picture with boxes: those within it, in pixels."""
+def boxes(picture: Picture, size, findings: Findings, classes: list[str], outlined: bool = False) -> dict:
+    """The label of a picture with boxes: those within it, in pixels. With `outlined` their shapes too, as runs or None."""
     height, width = size
     label: dict = {"size": [height, width], "boxes": [], "names": [], "crowd": [], "areas": []}
+    if outlined:
+        label["outlines"] = []
     known = set(classes)
     for mark in picture.marks:
         if wrong := _unknown(mark, classes, known) or _odd_box(mark, picture.relative, height, width):
@@ -193,11 +195,27 @@ def boxes(picture: Picture, size, findings: Findings, classes: list[str]) -> dic
         label["crowd"].append(int(mark.crowd))
         whole = (inside[2] - inside[0]) * (inside[3] - inside[1])
         label["areas"].append(float(whole if mark.area is None else mark.area))
+        if outlined:
+            label["outlines"].append(_outline(mark, picture.relative, height, width, findings))
         if mark.crowd:
             findings.note("crowds or difficult objects, neither learned nor judged", mark.where)
     if not picture.marks and not picture.lost:
         findings.note("pictures without an annotation", picture.where)
     return label
+
+
+def _outline(mark: Mark, relative: bool, height: int, width: int, findings: Findings) -> str | None:
+    """The packed runs of a box's shape; None where it has none that can be used."""
+    shape = mark.shape
+    if not shape:
+        return None
+    try:
+        if relative:
+            shape = [[v * (height if n % 2 else width) for n, v in enumerate(polygon)] for polygon in shape]
+        return rle.packed(_runs(shape, height, width))
+    except (ValueError, TypeError) as e:
+        findings.note(f"boxes whose shape is not used ({e})", mark.where)
+        return None
 
 
 def shapes(picture: Picture, size, findings: Findings, classes: list[str]) -> dict:

@@ -3,6 +3,7 @@
 Labels are records that can be written as JSON. Boxes, in pixels of the upright picture:
 
     {"size": [height, width], "boxes": [[x0, y0, x1, y1], ...], "names": [...], "crowd": [0 or 1, ...], "areas": [...]}
+    "outlines": [packed runs or None, ...] too, where shapes are asked for
 
 and masks, as files or as COCO's runs:
 
@@ -27,7 +28,8 @@ MASKS = "folders images/ and masks/ with equal names in them (train/, val/, test
 
 
 def read(data: Data, kind: str) -> Samples:
-    """Lists the annotated pictures of a data section and checks every annotation. `kind` is 'boxes' or 'masks'.
+    """Lists the annotated pictures of a data section and checks every annotation. `kind` is 'boxes', 'outlines'
+    (boxes with their shapes) or 'masks'.
 
     The result has `classes`, of masks the ground first; `bad` and `notes` say what was left out and what is odd.
 
@@ -43,7 +45,7 @@ def read(data: Data, kind: str) -> Samples:
         raise tables.absent(path)
     if path.suffix.lower() not in TABLES:
         _no_columns(data)
-    return _masks(path, data) if kind == "masks" else _boxes(path, data)
+    return _masks(path, data) if kind == "masks" else _boxes(path, data, kind == "outlines")
 
 
 def _no_columns(data: Data) -> None:
@@ -68,9 +70,10 @@ def kind(path: Path) -> str | None:
     return "boxes" if path.suffix.lower() == ".json" and coco.is_coco(path) else None
 
 
-def _boxes(path: Path, data: Data) -> Samples:
+def _boxes(path: Path, data: Data, outlined: bool) -> Samples:
     found = found_boxes(path, data)
-    return annotated.samples(found, data, functools.partial(annotated.boxes, classes=found.classes))
+    label = functools.partial(annotated.boxes, classes=found.classes, outlined=outlined)
+    return annotated.samples(found, data, label)
 
 
 def found_boxes(path: Path, data: Data) -> annotated.Annotated:

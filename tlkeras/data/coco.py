@@ -286,7 +286,7 @@ def _mark(one: dict, place: str, label: str, kind: str) -> Mark | str:
     if area is not None and not (type(area) in (int, float) and 0 <= area <= FURTHEST**2):
         return f"area must be a number of pixels; received {area!r:.60}"
     x, y, width, height = map(float, box)
-    return Mark(place, label, (x, y, x + width, y + height), bool(crowd), area)
+    return Mark(place, label, (x, y, x + width, y + height), bool(crowd), area, one.get("segmentation"))
 
 
 def _is_id(value) -> bool:

@@ -255,7 +255,8 @@ def _summary(known_jpeg: bool, keep):
             small = tf.image.resize(image, (phash.SIZE, phash.SIZE), antialias=True)
             grey = tf.tensordot(small, tf.constant([0.299, 0.587, 0.114]), 1)
             turned = jpeg.turned(contents) if known_jpeg else tf.constant(1, tf.int64)
-            pixels = tf.zeros((), tf.uint8) if keep is None else images.fit(image, keep)
+            sides = images.upright_size(contents, image) if keep and keep.pad else None
+            pixels = tf.zeros((), tf.uint8) if keep is None else images.fit(image, keep, sides=sides)
             return images.fingerprint(contents), turned, grey, pixels
 
     return summary

@@ -21,7 +21,8 @@ def load(contents, pixels: Pixels, size: tuple[int, int] | None = None, jpeg: bo
     Args:
         jpeg: the file is known to be a JPEG; the graph is smaller then.
     """
-    return fit(decode(contents, enough(pixels, size), jpeg), pixels, size)
+    image = decode(contents, enough(pixels, size), jpeg)
+    return fit(image, pixels, size, upright_size(contents, image) if pixels.pad else None)
 
 
 def enough(pixels: Pixels, size: tuple[int, int] | None = None) -> tuple[int, int] | None:
@@ -32,28 +33,34 @@ def enough(pixels: Pixels, size: tuple[int, int] | None = None) -> tuple[int, in
     return None if pixels.interpolation == "nearest" else (int(height / part), int(width / part))
 
 
-def fit(image, pixels: Pixels, size: tuple[int, int] | None = None):
+def fit(image, pixels: Pixels, size: tuple[int, int] | None = None, sides=None):
     """`resize`, but what shrinks to no less than half is interpolated without a further filter, which is several times
     as fast: at such factors no pixel is left out."""
     import tensorflow as tf
 
     height, width = size or pixels.size
     if pixels.interpolation not in (("bilinear", "bicubic") if pixels.crop is None else ("bilinear",)):
-        return resize(image, pixels, size)
+        return resize(image, pixels, size, sides)
     with tf.device("CPU:0"):
-        sides, whole = tf.cast(tf.shape(image)[:2], tf.float64), tf.constant((height, width), tf.float64)
+        given, whole = tf.cast(tf.shape(image)[:2], tf.float64), tf.constant((height, width), tf.float64)
         if pixels.crop is not None:
-            sides, whole, _ = _centre(image, height, width, pixels.crop)
-        shrinks_little = tf.reduce_all(sides <= 2 * whole) & tf.reduce_all(sides >= whole)
+            given, whole, _ = _centre(image, height, width, pixels.crop)
+        elif pixels.pad is not None:
+            whole = tf.cast(inner(tf.shape(image)[:2] if sides is None else sides, (height, width)), tf.float64)
+        shrinks_little = tf.reduce_all(given <= 2 * whole) & tf.reduce_all(given >= whole)
         return tf.cond(
-            shrinks_little, lambda: _interpolate(image, height, width, pixels), lambda: resize(image, pixels, size)
+            shrinks_little,
+            lambda: _interpolate(image, height, width, pixels, sides),
+            lambda: resize(image, pixels, size, sides),
         )
 
 
-def _interpolate(image, height, width, pixels):
+def _interpolate(image, height, width, pixels, sides=None):
     """`resize` by interpolation alone, for images that do not grow and shrink to no less than half."""
     import tensorflow as tf
 
+    if pixels.pad is not None:
+        return _letterboxed(image, height, width, pixels, sides, antialias=False)
     if pixels.crop is None:
         found = tf.image.resize(image, (height, width), method=pixels.interpolation)
     else:
@@ -106,9 +113,9 @@ def _decoder(least, known):
     return decode
 
 
-def upright_size(contents):
+def upright_size(contents, image=None):
     """(height, width) of an image file as it is seen: string scalar -> int32 (2,). Of a JPEG its header is read; other
-    formats are decoded for it, once more."""
+    formats are decoded for it, once more where `image`, what `decode` gave, is not at hand."""
     import tensorflow as tf
 
     from tlkeras.data import jpeg
@@ -118,29 +125,68 @@ def upright_size(contents):
         return tf.cond(jpeg.turned(contents) >= 5, lambda: tf.reverse(sides, [0]), lambda: sides)
 
     with tf.device("CPU:0"):
-        return tf.cond(jpeg.begins(jpeg.head(contents)), of_jpeg, lambda: tf.shape(decode(contents))[:2])
+        return tf.cond(
+            jpeg.begins(jpeg.head(contents)),
+            of_jpeg,
+            lambda: tf.shape(decode(contents) if image is None else image)[:2],
+        )
 
 
-def resize(image, pixels: Pixels, size: tuple[int, int] | None = None):
+def resize(image, pixels: Pixels, size: tuple[int, int] | None = None, sides=None):
     """Brings an image to a backbone's size: uint8 (h, w, 3) -> uint8 (height, width, 3).
 
     Without `pixels.crop` the whole image is squashed to the size. With it the image is resized until its
-    shorter side is int(size / crop), its shape kept, and the centre is cut out.
+    shorter side is int(size / crop), its shape kept, and the centre is cut out. With `pixels.pad` it is
+    letterboxed: scaled with its shape kept until it just fits, put top left, and that colour beside it.
 
     Args:
         pixels: the backbone's contract.
         size: (height, width) instead of `pixels.size`.
+        sides: (height, width) of the whole file, where `image` was decoded smaller. None: those of `image`.
     """
     import tensorflow as tf
 
     height, width = size or pixels.size
     with tf.device("CPU:0"):
+        if pixels.pad is not None:
+            return _letterboxed(image, height, width, pixels, sides, antialias=True)
         if pixels.crop is None:
             image = tf.image.resize(image, (height, width), method=pixels.interpolation, antialias=True)
         else:
             image = _resize_and_crop(image, height, width, pixels.crop, pixels.interpolation)
         image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
         return tf.ensure_shape(image, (height, width, 3))
+
+
+def inner(sides, size):
+    """(height, width) of what an image of `sides` becomes in a letterbox of `size`, int32 (2,): as large as fits, rounded
+    down as YOLOX and effdet do. decode_client.inner is the same on numbers."""
+    import tensorflow as tf
+
+    sides, size = tf.cast(sides, tf.float64), tf.cast(tf.stack(size), tf.float64)
+    # The epsilon keeps 256.0 from becoming 255 by the rounding of a quotient.
+    return tf.cast(tf.maximum(tf.floor(sides * tf.reduce_min(size / sides) + 1e-6), 1), tf.int32)
+
+
+def _letterboxed(image, height, width, pixels, sides, antialias: bool):
+    import tensorflow as tf
+
+    small = inner(tf.shape(image)[:2] if sides is None else sides, (height, width))
+    image = tf.cast(tf.image.resize(image, small, method=pixels.interpolation, antialias=antialias), tf.float32)
+    image = tf.clip_by_value(tf.round(image), 0, 255) - pixels.pad
+    image = tf.pad(image, [[0, height - small[0]], [0, width - small[1]], [0, 0]]) + pixels.pad
+    return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), (height, width, 3))
+
+
+def letterboxed_mask(mask, size: tuple[int, int], void: int):
+    """An index mask, uint8 (h, w), as its letterboxed picture of `size` shows it; what lies beside it is `void`."""
+    import tensorflow as tf
+
+    small = inner(tf.shape(mask), size)
+    found = tf.image.resize(mask[..., None], small, method="nearest")[..., 0]
+    return tf.pad(
+        found, [[0, size[0] - small[0]], [0, size[1] - small[1]]], constant_values=tf.constant(void, tf.uint8)
+    )
 
 
 def _resize_and_crop(image, height, width, crop, interpolation):

@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tlkeras.data import rle
 from tlkeras.data.mask_files import GREY, VOID, header, load
+from tlkeras.data.samples import cache_folder
 from tlkeras.device import cores
 from tlkeras.errors import DataError
 from tlkeras.run import storage
@@ -36,6 +38,51 @@ def index(label: dict, classes: list[str]) -> np.ndarray:
     for n in sorted(range(len(runs)), key=lambda n: -rle.area(runs[n])):
         numbers[rle.decode(label["rle"][n]) > 0] = number[label["names"][n]]
     return numbers
+
+
+def outlined(table, labels: list[dict]):
+    """A table of boxes (pictures.Table) with the shapes that its labels have, which things are cut out along.
+
+    Raises:
+        DataError: when no box has one.
+    """
+    if not any(any(label["outlines"]) for label in labels):
+        raise DataError(
+            "augment.paste cuts things out along their shapes: polygons or runs of COCO, or polygons of YOLO. No box of the training split has one; take it out."
+        )
+    return replace(table, outlines=outlines(labels, cache_folder() / "outlines"))
+
+
+def judged(label):
+    """A label without the shapes of its boxes, which are neither learnt nor judged."""
+    return {k: v for k, v in label.items() if k != "outlines"} if isinstance(label, dict) else label
+
+
+def outlines(labels: list[dict], folder) -> list[str]:
+    """Paths of 8-bit grey PNGs, which are written into `folder` once: in each pixel 1 for the thing of the first box of a
+    label (box_sources.py), 2 for the second, ..., the smaller one where several lie on each other, 0 where none does.
+
+    Raises:
+        StorageError: when the disk refuses.
+    """
+    folder = Path(folder)
+
+    def one(label):
+        sized = {"size": label["size"], "outlines": label["outlines"][: VOID - 1]}
+        key = hashlib.sha256(json.dumps(sized).encode()).hexdigest()
+        if not (path := folder / f"{key[:32]}.png").is_file():
+            shapes = [s and {"size": label["size"], "counts": s} for s in sized["outlines"]]
+            known = [n for n, shape in enumerate(shapes) if shape]
+            numbers = np.zeros(label["size"], np.uint8)
+            for n in sorted(known, key=lambda n: -rle.area(rle.counts(shapes[n]))):
+                numbers[rle.decode(shapes[n]) > 0] = n + 1
+            write(path, numbers)
+        return str(path)
+
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(one, labels))
 
 
 def materialise(labels: list[dict], classes: list[str], folder) -> list[str]:

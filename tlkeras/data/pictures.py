@@ -19,7 +19,8 @@ MEMORY = 1 << 29  # bytes of pixels that may be decoded once and kept
 class Table:
     """What a pipeline reads: paths, float32 targets (n, ...) or paths of index masks (n,) or a field of such for each of several tasks, float32 weights (n,), and of the bytes the
     fingerprints that the scan saw and their SHA-256 as hex. A file that changed since makes the pipeline fail
-    with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept."""
+    with its name. `jpeg` says that all are JPEGs; `images` are their pixels (h, w, 3) where they were kept; `outlines`
+    are paths of owner maps (paste.py) of boxes, whose targets then are pairs of both."""
 
     paths: list[str]
     targets: np.ndarray
@@ -28,6 +29,7 @@ class Table:
     hashes: list[str]
     jpeg: bool = False
     images: list | None = None
+    outlines: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,6 +56,7 @@ class Table:
             [self.hashes[i] for i in rows],
             self.jpeg,
             self.images and [self.images[i] for i in rows],
+            self.outlines and [self.outlines[i] for i in rows],
         )
 
     def join(self, other: "Table") -> "Table":
@@ -66,6 +69,7 @@ class Table:
             self.hashes + other.hashes,
             self.jpeg and other.jpeg,
             self.images and other.images and self.images + other.images,
+            self.outlines and other.outlines and self.outlines + other.outlines,
         )
 
 
@@ -73,10 +77,7 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     """Batches of (pixels, targets, weights) for the epochs first, ..., epochs - 1, each in its own order."""
     import tensorflow as tf
 
-    from tlkeras.data import augment, spatial
-
-    kind, n = table.places, len(table)
-    mix = spatial.mosaic_augmenter(options, kind) if kind else augment.batch_augmenter(options)
+    n, mixes = len(table), mixers(table, options)
     if augments_samples(options):
         view = viewer(table, pixels, seed, options)
     else:
@@ -88,21 +89,34 @@ def training(table: Table, pixels: Pixels, batch: int, seed: int, first: int, ep
     def epoch(e):
         def mixed(k, batch):
             images, targets, weights = batch
-            images, targets = mix(images, targets, tf.stack([tf.cast(seed, tf.int64) + 1, e * n + k]))
+            for number, mix in enumerate(mixes, 1):
+                images, targets = mix(images, targets, tf.stack([tf.cast(seed, tf.int64) + number, e * n + k]))
             return images, targets, weights
 
         samples = mapped(order(n, seed, e), lambda i: view(i, e))
         batches = samples.batch(batch)
-        return batches.enumerate().map(mixed) if mix else batches
+        return batches.enumerate().map(mixed) if mixes else batches
 
     stream = pipeline.epochs(first, epochs, epoch)
     # An unknown number of elements would make Keras run past the end of an epoch; steps_per_epoch cuts it.
     return steady(stream)
 
 
+def mixers(table: Table, options: Augmentation) -> list:
+    """What is done to a batch, in order: `f(images, targets, seed) -> images, targets` each. A mosaic comes last, of pictures
+    that things were pasted on."""
+    from tlkeras.data import augment, paste, spatial
+
+    if table.places:
+        found = [f(options, table.places) for f in (paste.paste_augmenter, spatial.mosaic_augmenter)]
+    else:
+        found = [augment.batch_augmenter(options)]
+    return [f for f in found if f is not None]
+
+
 def augments_samples(options: Augmentation) -> bool:
-    """Whether single images are augmented; MixUp, CutMix and mosaic work on batches."""
-    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "mosaic": 0.0}).active
+    """Whether single images are augmented; MixUp, CutMix, mosaic and paste work on batches."""
+    return options.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "mosaic": 0.0, "paste": 0.0}).active
 
 
 def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
@@ -116,6 +130,7 @@ def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
         one = several.augmenter(options, table, pixels.size)
     elif table.places:
         one = spatial.spatial_augmenter(options, pixels.size, table.places)
+        one = _outlined(one, options, pixels) if table.outlines else one
     else:
         plain = augment.sample_augmenter(options, pixels.size)
         # A random crop needs something to crop from: the image is made larger by what the crop takes away.
@@ -136,6 +151,19 @@ def viewer(table: Table, pixels: Pixels, seed: int, options: Augmentation):
     return view
 
 
+def _outlined(boxes, options: Augmentation, pixels: Pixels):
+    """`boxes`, what moves a picture and its boxes, for pairs of boxes and owner maps."""
+    from tlkeras.data import spatial
+
+    owners = spatial.spatial_augmenter(options, pixels.size, "masks")
+
+    def one(image, target, key):  # one key draws one view
+        moved = boxes(image, target[0], key)
+        return moved[0], (moved[1], owners(image, target[1], key)[1])
+
+    return one
+
+
 def in_order(table: Table, pixels: Pixels, batch: int):
     """Batches of (pixels, targets, weights) once, in the table's order."""
     import tensorflow as tf
@@ -154,7 +182,7 @@ def decoded(table: Table, pixels: Pixels):
     import tensorflow as tf
 
     images = tf.concat([x for x, _, _ in in_order(table, pixels, 64)], 0)
-    answer = answering(table, pixels.size)
+    answer = answering(table, pixels)
     return lambda i: (images[i], *answer(i))
 
 
@@ -175,7 +203,7 @@ def loader(table: Table, pixels: Pixels):
     from tlkeras.data import images
 
     paths = tf.constant([p.encode("utf8", "surrogateescape") for p in table.paths])
-    answer = answering(table, pixels.size)
+    answer = answering(table, pixels)
     if table.images and table.images[0].shape == (*pixels.size, 3):
         kept = tf.constant(np.stack(table.images))
         return lambda i: (kept[i], *answer(i))
@@ -191,16 +219,21 @@ def loader(table: Table, pixels: Pixels):
     return load
 
 
-def answering(table: Table, size: tuple[int, int]):
-    """Returns `f(i) -> (target, weight)` for tf.data: float32 (...), or of masks uint8 (h, w) at `size`; `i` is one number
-    or a vector of them."""
+def answering(table: Table, pixels: Pixels):
+    """Returns `f(i) -> (target, weight)` for tf.data: float32 (...), or of masks uint8 (h, w) as `pixels` shows pictures,
+    255 beside them; `i` is one number or a vector of them."""
     import tensorflow as tf
 
-    if table.targets.dtype.names:
-        from tlkeras.data import several
+    from tlkeras.data import images, several, spatial
 
-        return several.answering(table, size)
+    if table.targets.dtype.names:
+        return several.answering(table, pixels)
+    size = pixels.size
     weights = tf.constant(table.weights, tf.float32)
+    if table.outlines:
+        boxes = answering(replace(table, outlines=None), pixels)
+        owners = answering(replace(table, targets=np.array(table.outlines), outlines=None), pixels)
+        return lambda i: ((boxes(i)[0], owners(i)[0]), tf.gather(weights, i))
     if not table.masked:
         targets = tf.constant(table.targets, tf.float32)
         return lambda i: (tf.gather(targets, i), tf.gather(weights, i))
@@ -208,6 +241,8 @@ def answering(table: Table, size: tuple[int, int]):
 
     def mask(path):
         whole = tf.io.decode_png(tf.io.read_file(path), channels=1)
+        if pixels.pad is not None:
+            return images.letterboxed_mask(whole[:, :, 0], size, spatial.VOID)
         return tf.image.resize(whole, size, method="nearest")[:, :, 0]
 
     def one(i):

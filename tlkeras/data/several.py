@@ -131,7 +131,7 @@ def layout(table, size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], str
     return found
 
 
-def answering(table, size: tuple[int, int]):
+def answering(table, pixels):
     """As pictures.answering: the fields of a sample, flattened, side by side, (n,) or (B, n)."""
     import tensorflow as tf
 
@@ -148,7 +148,7 @@ def answering(table, size: tuple[int, int]):
             field = np.array([path or blank for path in field])
         else:
             there = None
-        reads.append((pictures.answering(replace(table, targets=field, weights=ones), size), there))
+        reads.append((pictures.answering(replace(table, targets=field, weights=ones), pixels), there))
     weights = tf.constant(table.weights, tf.float32)
 
     def one(i):

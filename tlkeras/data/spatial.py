@@ -22,8 +22,9 @@ QUADRANTS = ((0, 0), (1, 0), (0, 1), (1, 1))  # whether on the right, whether be
 def unsuited(options: Augmentation, kind: str | None) -> dict[str, str]:
     """Options that do not suit `kind`, 'boxes' or 'masks', each with the reason; None: pictures with neither."""
     if kind is None:
-        return {"mosaic": "is for boxes and masks; take it out."} if options.mosaic else {}
-    others = "flip, rotate, crop, brightness, contrast, erase and mosaic"
+        named = [name for name in ("mosaic", "paste") if getattr(options, name)]
+        return dict.fromkeys(named, "is for boxes and masks; take it out.")
+    others = "flip, rotate, crop, brightness, contrast, erase, mosaic and paste"
     wrong = [name for name in ("rand_augment", "mixup", "cutmix") if getattr(options, name)]
     return dict.fromkeys(wrong, f"does not keep {kind} with their picture; {others} do.")
 

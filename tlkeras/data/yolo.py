@@ -160,7 +160,7 @@ def _mark(cells: list[str], where: str, names: list[str] | None) -> Mark | str:
         return Mark(where, numbered, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     if len(values) >= 7 and len(values) % 2:
         xs, ys = values[1::2], values[2::2]
-        return Mark(where, numbered, (min(xs), min(ys), max(xs), max(ys)))
+        return Mark(where, numbered, (min(xs), min(ys), max(xs), max(ys)), shape=[values[1:]])
     return f"a line has five numbers (class, x, y, width, height), or a class and three points or more; received {len(values)}"
 
 

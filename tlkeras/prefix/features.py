@@ -98,7 +98,7 @@ class Features:
         import tensorflow as tf
 
         texts_ = isinstance(table, texts.Table)
-        sized = (contract.size,) if isinstance(table, pictures.Table) else ()
+        sized = (contract,) if isinstance(table, pictures.Table) else ()
         answers = pipeline.of(table).answering(table, *sized)
         longest = tf.constant(texts.padded(table, contract)) if texts_ else None
 

@@ -140,7 +140,7 @@ def mistakes(options: Options, kind: str, cfg) -> dict[tuple, str]:
             spatial.unsuited(cfg.augment, places and "boxes"), "does not keep places with their picture"
         )
         unsuited |= dict.fromkeys(("mixup", "cutmix"), "mixes labels that a sample may not have")
-        unsuited |= {"mosaic": "is for object-detection or semantic-segmentation alone"}
+        unsuited |= dict.fromkeys(("mosaic", "paste"), "is for object-detection or semantic-segmentation alone")
         for key, why in unsuited.items():
             if getattr(cfg.augment, key):
                 wrong["augment", key] = f"augment.{key} {why}; take it out."

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from tlkeras import box_metrics, detectors
 from tlkeras.config import Section
+from tlkeras.data import images
+from tlkeras.detectors import decode_client
 from tlkeras.errors import DataError, nearest
 
 OUTPUT = "detections"
@@ -65,7 +67,8 @@ def targets(labels, options: Options, classes=None):
 
 
 def learnt(rows, train, answer, options: Options):
-    """Boxes (n, m, 5) as `detectors.loss` reads them: x0, y0, x1, y1 as parts of the picture, class; -1 behind them.
+    """Boxes (n, m, 5) as `detectors.loss` reads them: x0, y0, x1, y1 as parts of what the network sees, class; -1 behind
+    them.
 
     Raises:
         DataError: for a class without a box to learn from.
@@ -79,7 +82,8 @@ def learnt(rows, train, answer, options: Options):
     for to, row in zip(table, rows, strict=True):
         height, width = row["size"]
         n = len(row["classes"])
-        to[:n, :4] = row["boxes"] / [width, height, width, height]
+        high, wide = decode_client.shown(row["size"], answer.get("letterbox"))
+        to[:n, :4] = row["boxes"] / [width, height, width, height] * [wide, high, wide, high]
         to[:n, 4] = np.where(row["crowd"], -2 - row["classes"], row["classes"])
     return table, np.ones(len(rows), np.float32), answer
 
@@ -121,7 +125,8 @@ def columns(rows, found, answer) -> dict:
     import pyarrow
 
     names = np.array(answer["classes"], object)
-    placed_ = [placed(f, row["size"]) for f, row in zip(found, rows, strict=True)]
+    letterbox = answer.get("letterbox")
+    placed_ = [decode_client.in_pixels(f, row["size"], letterbox) for f, row in zip(found, rows, strict=True)]
     number = pyarrow.list_(pyarrow.float64())
     words, boxes = pyarrow.list_(pyarrow.string()), pyarrow.list_(number)
     return {
@@ -135,14 +140,6 @@ def columns(rows, found, answer) -> dict:
         "labels": pyarrow.array([names[p[:, 4].astype(int)].tolist() for p in placed_], words),
         "scores": pyarrow.array([p[:, 5].tolist() for p in placed_], number),
     }
-
-
-def placed(found, size) -> np.ndarray:
-    """The rows of an answer that hold a box, (n, 6), with their places in pixels of a picture of (height, width)."""
-    rows = np.array(found, np.float64)
-    rows = rows[rows[:, 5] > 0]
-    rows[:, :4] *= [size[1], size[0], size[1], size[0]]
-    return rows
 
 
 def MAIN(answer) -> tuple[str, bool]:
@@ -175,7 +172,7 @@ def decode(found, answer, size=None) -> dict:
                 "score": round(float(row[5]), 6),
                 "box": [round(float(v), 2 if size else 6) for v in row[:4]],
             }
-            for row in placed(found, size or (1, 1))
+            for row in decode_client.in_pixels(found, size or (1, 1), answer.get("letterbox") if size else None)
             if row[5] >= answer["threshold"]
         ]
     }
@@ -190,9 +187,13 @@ def serving(found, answer, sizes) -> dict:
     names = tf.constant([*answer["classes"], ""])
     there = found[:, :, 5] > 0
     number = tf.where(there, tf.cast(found[:, :, 4], tf.int32), len(answer["classes"]))
-    sides = tf.cast(tf.gather(sizes, [1, 0, 1, 0], axis=1), found.dtype)
+    sides, parts = tf.cast(tf.gather(sizes, [1, 0, 1, 0], axis=1), found.dtype), found[:, :, :4]
+    if letterbox := answer.get("letterbox"):
+        small = tf.map_fn(lambda size: images.inner(size, letterbox), sizes, fn_output_signature=tf.int32)
+        shown = tf.cast(small, found.dtype) / tf.constant(letterbox, found.dtype)
+        parts = tf.minimum(parts / tf.gather(shown, [1, 0, 1, 0], axis=1)[:, None], 1.0)
     return {
-        "boxes": tf.where(there[..., None], found[:, :, :4] * sides[:, None], 0.0),
+        "boxes": tf.where(there[..., None], parts * sides[:, None], 0.0),
         "labels": tf.gather(names, number),
         "scores": found[:, :, 5],
         "count": tf.reduce_sum(tf.cast(there, tf.int32), 1),

@@ -7,8 +7,9 @@ from pydantic import Field
 
 from tlkeras import decoders, mask_metrics
 from tlkeras.config import Section
-from tlkeras.data import mask_files, masks
+from tlkeras.data import images, mask_files, masks
 from tlkeras.data.samples import cache_folder
+from tlkeras.detectors.decode_client import in_picture
 from tlkeras.errors import DataError
 
 OUTPUT = "mask"
@@ -111,7 +112,8 @@ def columns(rows, found, answer) -> dict:
 
     k = len(answer["classes"])
     truth = [mask_files.load(path) for path in rows]
-    found = [scaled(np.asarray(f, np.uint8), t.shape) for f, t in zip(found, truth, strict=True)]
+    letterbox = answer.get("letterbox")
+    found = [in_picture(np.asarray(f, np.uint8), t.shape, letterbox) for f, t in zip(found, truth, strict=True)]
     counts = [mask_metrics.confusion(t, f, k, answer["ignore"]).ravel() for t, f in zip(truth, found, strict=True)]
     numbers = pyarrow.list_(pyarrow.int64())
     return {
@@ -121,12 +123,6 @@ def columns(rows, found, answer) -> dict:
         "found": pyarrow.array([mask_metrics.runs(f) for f in found], numbers),
         "counts": pyarrow.array(counts, numbers),
     }
-
-
-def scaled(mask, size: tuple[int, int]) -> np.ndarray:
-    """An index mask (h, w) at another (height, width): the nearest pixel."""
-    rows, cols = ((np.arange(new) + 0.5) * old / new for new, old in zip(size, mask.shape, strict=True))
-    return np.asarray(mask)[rows.astype(int)[:, None], cols.astype(int)[None]]
 
 
 def MAIN(answer) -> tuple[str, bool]:
@@ -144,7 +140,7 @@ def apart(got, expected) -> tuple[float, float]:
 def decode(mask, answer, size=None) -> dict:
     """{'shares': {class: part of the picture}, 'size', 'mask': value, length, value, length, ... row by row}."""
     mask = np.asarray(mask, np.uint8)
-    mask = mask if size is None else scaled(mask, size)
+    mask = mask if size is None else in_picture(mask, size, answer.get("letterbox"))
     counts = np.bincount(mask.ravel(), minlength=len(answer["classes"])) / mask.size
     found = {c: round(float(n), 6) for c, n in zip(answer["classes"], counts, strict=True) if n}
     shares = dict(sorted(found.items(), key=lambda item: -item[1]))
@@ -152,8 +148,12 @@ def decode(mask, answer, size=None) -> dict:
 
 
 def serving(mask, answer, sizes) -> dict:
-    """What an artefact answers: the class of every pixel at the network's size, and the names of the classes."""
+    """What an artefact answers: the class of every pixel at the network's size, the names of the classes, and where
+    pictures are letterboxed `shown` (B, 2), how many rows and columns are the picture."""
     import tensorflow as tf
 
     names = tf.constant(answer["classes"])
-    return {"mask": mask, "classes": tf.tile(names[None], [tf.shape(mask)[0], 1]), "sizes": sizes}
+    found = {"mask": mask, "classes": tf.tile(names[None], [tf.shape(mask)[0], 1]), "sizes": sizes}
+    if letterbox := answer.get("letterbox"):
+        found["shown"] = tf.map_fn(lambda size: images.inner(size, letterbox), sizes, fn_output_signature=tf.int32)
+    return found

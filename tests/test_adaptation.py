@@ -13,7 +13,7 @@ import pytest
 from conftest import weights_of, write, write_classes
 
 import tlkeras
-from tlkeras import configure, errors
+from tlkeras import adaptation, configure, errors
 from tlkeras.adaptation import batchnorm
 from tlkeras.run import Run, read_json, write_json
 
@@ -118,6 +118,8 @@ def test_a_weight_of_0_is_the_training_without_it(write_config, tmp_path, dark):
     for x, y in zip(weights_of(a), weights_of(b), strict=True):
         np.testing.assert_allclose(x, y, atol=2e-5)
     assert float(history(a)[-1]["loss"]) == pytest.approx(float(history(b)[-1]["loss"]), rel=1e-4)
+    assert adaptation.lines(read_json(a.adapt)).startswith(f"Not adapted to {dark}: this is the control of dann")
+    assert "This is the control of dann" in tlkeras.report(a.folder).read_text()
 
 
 def test_stored_features_of_both_domains_give_the_losses_of_a_live_run(write_config, tmp_path, dark):
@@ -178,6 +180,10 @@ def test_texts_are_brought_together_and_learn_their_language_first(configured, t
     found = read_json(run.adapt)
     assert found["before"]["source"]["n"] == found["after"]["source"]["n"] == 24
     assert tlkeras.predict(run.folder, given=["we like soup"], quiet=True)[0]["label"] in ("food", "music", "sport")
+    asked = {"method": "masked-lm", "path": str(tmp_path / "othr.jsonl")}
+    with pytest.raises(errors.DataError, match=r"Did you mean other\.jsonl"):
+        tlkeras.train(configured("gone", adapt=asked), tmp_path / "gone", quiet=True)
+    assert not (tmp_path / "gone" / "before").exists()
     with pytest.raises(errors.PlanError, match="has no BatchNorm"):
         tlkeras.train(configured("bn", adapt={"method": "adabn", "path": str(target)}), tmp_path / "bn", quiet=True)
 
@@ -225,6 +231,14 @@ def test_what_does_not_suit_is_said_before_anything_is_read(write_config, sectio
     config = write_config(**{"adapt": {"method": "coral", "path": "x"}, **sections})
     with pytest.raises(errors.ConfigError, match=said.replace("?", r"\?")):
         configure.load(config)
+
+
+def test_a_plan_says_how_much_there_is_of_the_target_and_that_there_is_none(write_config, tmp_path, dark):
+    train = {"batch": 8, "phases": PHASES[1:]}
+    rows = tlkeras.plan(write_config(train=train, adapt={"method": "coral", "path": str(dark)}))
+    assert rows[-1]["domain"].startswith(f"coral on the 15 samples of {dark}, as many of them as of the source")
+    with pytest.raises(errors.DataError, match="Did you mean dark"):
+        tlkeras.plan(write_config(train=train, adapt={"method": "coral", "path": str(dark.with_name("drk"))}))
 
 
 def test_what_cannot_work_is_said_before_training(write_config, tmp_path, dark):

@@ -34,7 +34,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, data, network, prefix, tasks
-    from tlkeras.data import grown, several, sounds, text_sources, texts
+    from tlkeras.data import grown, several, sounds, text_sources, texts, unlabelled
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
@@ -51,6 +51,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             raise DataError(listed(f"{len(bad)} of {len(samples)} texts cannot be used", bad))
     elif text:
         samples = samples.keep([text_sources.fault(t) is None for t in samples.inputs])
+    aside = unlabelled.count(cfg) if cfg.adapt else 0
     targets, answer = task.targets(
         samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
     )
@@ -84,22 +85,22 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "average": p.average and p.average.kind,
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
             "tokens": tokens,
-            "domain": _domain(cfg, phases, i),
+            "domain": _domain(cfg, phases, i, aside),
         }
         for i, p in enumerate(phases)
     }
     return [{**row, **facts[row["phase"]]} for row in rows]
 
 
-def _domain(cfg, phases: list, index: int) -> str | None:
-    """What a phase has to do with another domain."""
+def _domain(cfg, phases: list, index: int, samples: int) -> str | None:
+    """What a phase has to do with another domain, of which there are so many samples."""
     from tlkeras import recipe
 
     if cfg.adapt is None:
         return None
-    method, path = cfg.adapt.method, cfg.adapt.path
+    method, path = cfg.adapt.method, f"the {samples:,} samples of {cfg.adapt.path}"
     if index >= len(phases) - len(recipe.adapting(cfg.adapt, phases[:1])):
-        second = "" if method == "self-training" else ", as many samples of it as of the source in every step"
+        second = "" if method == "self-training" else ", as many of them as of the source in every step"
         return f"{method} on {path}{second}"
     if method == "masked-lm" and index == 0:
         return f"two runs come first: this one from the weights as they are, and masked-lm on {path}"

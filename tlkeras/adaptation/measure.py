@@ -145,8 +145,10 @@ def control(found: dict) -> bool:
 def lines(found: dict) -> str:
     """adapt.json for people."""
     before, after = found["before"], found["after"]
-    done = f"Not adapted to {found['path']}, the control of" if control(found) else f"Adapted to {found['path']} by"
-    out = [f"{done} {found['method']}    before -> after"]
+    done = f"Adapted to {found['path']} by {found['method']}"
+    if control(found):
+        done = f"Not adapted to {found['path']}: this is the control of {found['method']}, a weight of 0"
+    out = [done + " " * 4 + "before -> after"]
     for name in ("source", "target"):
         if before[name] is None:
             out.append(f"  {name:<18} not scored: none of its {found['target']['samples']} samples has a label")

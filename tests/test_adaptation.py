@@ -233,10 +233,14 @@ def test_what_does_not_suit_is_said_before_anything_is_read(write_config, sectio
         configure.load(config)
 
 
-def test_a_plan_says_how_much_there_is_of_the_target_and_that_there_is_none(write_config, tmp_path, dark):
+def test_a_plan_says_how_much_there_is_of_the_target_and_what_is_not_there(write_config, tmp_path, dark):
     train = {"batch": 8, "phases": PHASES[1:]}
     rows = tlkeras.plan(write_config(train=train, adapt={"method": "coral", "path": str(dark)}))
     assert rows[-1]["domain"].startswith(f"coral on the 15 samples of {dark}, as many of them as of the source")
+    with pytest.raises(errors.UsageError, match="gone is no run folder"):
+        tlkeras.plan(write_config(distill={"from": str(tmp_path / "gone")}))
+    with pytest.raises(errors.UsageError, match=r"gone is neither a folder here nor in the catalogue"):
+        tlkeras.plan(write_config(backbone={"name": str(tmp_path / "gone")}))
     with pytest.raises(errors.DataError, match="Did you mean dark"):
         tlkeras.plan(write_config(train=train, adapt={"method": "coral", "path": str(dark.with_name("drk"))}))
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from tlkeras.network import Network
 from tlkeras.plans import PhasePlan, apply, make
+from tlkeras.run import open_run
 
 
 def table(network: Network, phase_plans: list[PhasePlan]) -> list[dict]:
@@ -38,6 +39,8 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
+    if cfg.distill:
+        open_run(cfg.distill.run)
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     wanted = tasks.wanted(cfg.task_name)
     samples = several.samples(cfg.data, task, options, offline, wanted, tasks.annotations(cfg.task_name, options))

@@ -319,6 +319,7 @@ def test_a_run_says_whether_sharing_helped(run, alone):
     assert read_json(run.metrics)["test"]["sharing"] == rows and "topic" in sharing.text(rows)
     page = tlkeras.report(run.folder).read_text()
     assert "Did sharing help?" in page and row["verdict"] in page and "What it gets wrong" in page
+    assert "weighed by uncertainty" in page and "Was it worth training?" not in page
 
 
 def test_the_same_splits_hold_for_a_task_alone(run, alone):
@@ -369,6 +370,7 @@ def test_gradnorm_is_kept_by_a_checkpoint(table, tiny_bert, tmp_path):
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
     assert "topic/weight" in whole.history.read_text()
+    assert "weighed by GradNorm" in tlkeras.report(whole.folder).read_text()
 
 
 # --- Places in pictures

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from tlkeras.network import Network
 from tlkeras.plans import PhasePlan, apply, make
+from tlkeras.run import open_run
 
 
 def table(network: Network, phase_plans: list[PhasePlan]) -> list[dict]:
@@ -34,10 +35,12 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, data, network, prefix, tasks
-    from tlkeras.data import grown, several, sounds, text_sources, texts
+    from tlkeras.data import grown, several, sounds, text_sources, texts, unlabelled
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
+    if cfg.distill:
+        open_run(cfg.distill.run)
     task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
     wanted = tasks.wanted(cfg.task_name)
     samples = several.samples(cfg.data, task, options, offline, wanted, tasks.annotations(cfg.task_name, options))
@@ -51,6 +54,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             raise DataError(listed(f"{len(bad)} of {len(samples)} texts cannot be used", bad))
     elif text:
         samples = samples.keep([text_sources.fault(t) is None for t in samples.inputs])
+    aside = unlabelled.count(cfg) if cfg.adapt else 0
     targets, answer = task.targets(
         samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
     )
@@ -85,7 +89,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
             "tokens": tokens,
             "pictures": _pictures(cfg, net),
-            "domain": _domain(cfg, phases, i),
+            "domain": _domain(cfg, phases, i, aside),
         }
         for i, p in enumerate(phases)
     }
@@ -104,15 +108,15 @@ def _pictures(cfg, network: Network) -> str | None:
     return f"their middle, {size}" if takes.crop else f"squashed to {size}"
 
 
-def _domain(cfg, phases: list, index: int) -> str | None:
-    """What a phase has to do with another domain."""
+def _domain(cfg, phases: list, index: int, samples: int) -> str | None:
+    """What a phase has to do with another domain, of which there are so many samples."""
     from tlkeras import recipe
 
     if cfg.adapt is None:
         return None
-    method, path = cfg.adapt.method, cfg.adapt.path
+    method, path = cfg.adapt.method, f"the {samples:,} samples of {cfg.adapt.path}"
     if index >= len(phases) - len(recipe.adapting(cfg.adapt, phases[:1])):
-        second = "" if method == "self-training" else ", as many samples of it as of the source in every step"
+        second = "" if method == "self-training" else ", as many of them as of the source in every step"
         return f"{method} on {path}{second}"
     if method == "masked-lm" and index == 0:
         return f"two runs come first: this one from the weights as they are, and masked-lm on {path}"

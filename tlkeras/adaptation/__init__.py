@@ -6,13 +6,13 @@
 """
 
 from tlkeras.adaptation import batchnorm, masked_lm, measure
-from tlkeras.adaptation.measure import Adaptation, lines, written
+from tlkeras.adaptation.measure import Adaptation, control, lines, written
 from tlkeras.adaptation.stage import Stage, stage
 from tlkeras.data import unlabelled
 from tlkeras.errors import DataError, PlanError
 from tlkeras.run import read_json, write_json
 
-__all__ = ["Adaptation", "Stage", "finish", "lines", "masked_lm", "prepare", "stage", "written"]
+__all__ = ["Adaptation", "Stage", "control", "finish", "lines", "masked_lm", "prepare", "stage", "written"]
 
 MEETING = ("coral", "mmd", "dann")
 
@@ -51,7 +51,10 @@ def prepare(cfg, run, net, task, options, answer, held, phase_plans: list, progr
             f"{asked.path} changed since this run began: {before['samples']} samples then, {told['samples']} now, or others. Restore it, or start a new run."
         )
     if not run.adapt.is_file():
-        write_json(run.adapt, {"schema": 1, "method": asked.method, "path": asked.path, "target": told})
+        weight = (
+            {} if asked.method in ("adabn", "masked-lm") else {"weight": 1.0 if asked.weight is None else asked.weight}
+        )
+        write_json(run.adapt, {"schema": 1, "method": asked.method, **weight, "path": asked.path, "target": told})
     of = (
         f"{len(known)} with a label, which the scores alone will see"
         if len(known)

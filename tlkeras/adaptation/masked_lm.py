@@ -5,6 +5,7 @@ run itself: before/ learns the task from the weights as they came, masked-lm/ ad
 
 from tlkeras import config, network
 from tlkeras.config import Backbone, Config, Data, Export, Phase, Train
+from tlkeras.data import unlabelled
 from tlkeras.errors import Interrupted
 from tlkeras.run import Run, read_json, write_text
 
@@ -16,6 +17,7 @@ def first(cfg: Config, run: Run, train, offline: bool, quiet: bool) -> Config:
     begins with the adapted weights."""
     if cfg.adapt is None or cfg.adapt.method != LANGUAGE:
         return cfg
+    unlabelled.count(cfg)  # what is not there is told before the first of three trainings, not after it
     for name, made in ((BEFORE, _plain(cfg)), (LANGUAGE, _language(cfg))):
         inner = Run(run.folder / name)
         if inner.model.is_file():

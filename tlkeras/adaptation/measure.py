@@ -137,10 +137,18 @@ def written(run: Run) -> dict | None:
     return found if "after" in found else None
 
 
+def control(found: dict) -> bool:
+    """Whether the run had the phases of an adaptation and a weight of 0: what more training on the source gives."""
+    return found.get("weight") == 0
+
+
 def lines(found: dict) -> str:
     """adapt.json for people."""
     before, after = found["before"], found["after"]
-    out = [f"Adapted to {found['path']} by {found['method']}" + " " * 4 + "before -> after"]
+    done = f"Adapted to {found['path']} by {found['method']}"
+    if control(found):
+        done = f"Not adapted to {found['path']}: this is the control of {found['method']}, a weight of 0"
+    out = [done + " " * 4 + "before -> after"]
     for name in ("source", "target"):
         if before[name] is None:
             out.append(f"  {name:<18} not scored: none of its {found['target']['samples']} samples has a label")

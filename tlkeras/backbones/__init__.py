@@ -180,6 +180,10 @@ def get(name: str) -> Backbone:
         UsageError: when there is none; the text names the nearest.
     """
     entries = catalogue()
+    if name not in entries and "/" in name:
+        raise UsageError(
+            f"backbone: {name} is neither a folder here nor in the catalogue. Where it is a run or weights that another command makes, run that first; names of the catalogue: tlkeras backbones"
+        )
     if name not in entries:
         raise UsageError(
             f"The catalogue has no backbone {name!r}.{nearest(name, entries)} List them with: tlkeras backbones"

@@ -45,6 +45,15 @@ def collect(cfg, task, options, answer: dict, progress, pixels=None) -> tuple[da
     return held, known
 
 
+def count(cfg) -> int:
+    """How many samples `adapt.path` lists; none is opened.
+
+    Raises:
+        DataError: when nothing is there.
+    """
+    return len(_listed(cfg, _section(cfg)))
+
+
 def _section(cfg) -> Data:
     """How the target is read: as the source, without its splits and groups."""
     columns = {} if Path(cfg.adapt.path).is_dir() else {k: getattr(cfg.data, k) for k in ("text", "label")}

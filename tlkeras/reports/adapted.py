@@ -47,12 +47,18 @@ def adapted(facts: Facts) -> Html | None:
             "p",
             f"Target: {plural(target['samples'], facts.things[:-1])} of ",
             file(found["path"]),
-            f". {seen} By {found['method']}: {MEANING[found['method']]}.",
+            f". {seen} {_done(found)}",
         ),
         table(["", "Before", "After", "95 % interval after"], rows, numbers=(1, 2, 3)),
-        _verdict(before["target"], after["target"]),
+        _verdict(before["target"], after["target"], found),
         _rounds(found.get("rounds", [])),
     )
+
+
+def _done(found: dict) -> str:
+    if adaptation.control(found):
+        return f"This is the control of {found['method']}: the same phases with a weight of 0, which learnt nothing from the target."
+    return f"By {found['method']}: {MEANING[found['method']]}."
 
 
 def _shown(score: dict) -> str:
@@ -67,15 +73,19 @@ def _interval(score: dict) -> str:
     return f"{low.removesuffix(PERCENT)} – {high}"
 
 
-def _verdict(before: dict | None, after: dict | None) -> Html | None:
-    """Whether the change is more than chance, as far as the interval tells."""
+def _verdict(before: dict | None, after: dict | None, found: dict) -> Html | None:
+    """Whether the change is more than chance, as far as the interval tells, and what it may be owed to."""
     if not before or not after or not after["interval"]:
         return None
     low, high = after["interval"]
     if low <= before["value"] <= high:
-        words = "The score before lies inside the interval after: whether adapting helped cannot be told from so few."
+        words = "The score before lies inside the interval after: the change may be the choice of samples alone."
     else:
         words = "The score before lies outside the interval after: the change is more than the choice of samples."
+    if found.get("weight"):
+        words += (
+            " A part of it may be owed to more training on the source; the control shows how much: -s adapt.weight=0."
+        )
     return tag("p", words, " The scores are of the samples that were adapted to, without their labels.", class_="soft")
 
 

@@ -42,17 +42,15 @@ def training(facts: Facts) -> Html | None:
 def _curves(facts: Facts) -> Html:
     rows = facts.history
     phases = [row["phase"] for row in rows]
-    metrics = sorted(
-        (k for k in rows[0] if k not in ("phase", "epoch", "seconds") and not k.startswith("val_")),
-        key=lambda k: k != "loss",
-    )
+    apart = ("phase", "epoch", "seconds")
+    metrics = [k for k in rows[0] if not (k in apart or k.startswith("val_") or several.weight(k))]
     kept = _kept(facts)
     drawn = []
-    for metric in metrics:
+    for metric in sorted(metrics, key=lambda k: k != "loss"):
         series = {"training": [row[metric] for row in rows], "validation": [row.get(f"val_{metric}") for row in rows]}
         series = {k: v for k, v in series.items() if any(x is not None for x in v)}
         if series:
-            drawn.append(charts.curves(metric.replace("_", " "), series, phases, kept, metric in SHARES))
+            drawn.append(charts.curves(several.titled(metric), series, phases, kept, metric.split("/")[-1] in SHARES))
     columns = [k for k in rows[0] if k != "phase"]
     cells = [
         [
@@ -71,6 +69,7 @@ def _curves(facts: Facts) -> Html:
             " ".join(_remarks(facts)),
         ),
         tag("div", drawn, class_="charts"),
+        several.weighed(facts, kept),
         details("The numbers", numbers, more),
     )
 

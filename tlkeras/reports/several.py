@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from tlkeras.reports import measured, mistakes
+from tlkeras.reports import charts, measured, mistakes
 from tlkeras.reports.facts import Facts
 from tlkeras.reports.page import Html, command, figure, join, name, percent, plural, table, tag
 from tlkeras.sharing import SHOWN
 from tlkeras.tasks import several
 
+WEIGHED = {
+    "uncertainty": "Losses were weighed by uncertainty: each times exp(−s), where s, the logarithm of the task's variance, is learnt. A task whose errors stay large counts less.",
+    "gradnorm": "Losses were weighed by GradNorm: a task that pulls the shared layers less than the others, or lags behind, counts more. The weights add up to the number of tasks.",
+}
 COMMON = "accuracy, macro F1, mAP and mean IoU as they are, of values R²: the part of their variation that is explained"
 
 
@@ -64,9 +68,7 @@ def verdict(facts: Facts) -> Html:
         value, between = one.result["metrics"][main], one.result["intervals"].get(main)
         shown = percent if main == "accuracy" else lambda v: figure(round(v, 3), 3)
         band = f"{shown(between[0])} – {shown(between[1])}" if between else ""
-        cells.append(
-            [name(m), SHOWN.get(main, main.replace("_", " ")), tag("b", "–" if value is None else shown(value)), band]
-        )
+        cells.append([name(m), _called(main), tag("b", "–" if value is None else shown(value)), band])
     mean = facts.result["metrics"]["mean"]
     return join(
         tag("p", figure(round(mean, 3)) if mean is not None else "–", class_="verdict"),
@@ -78,6 +80,10 @@ def verdict(facts: Facts) -> Html:
         table(["Task", "Measure", "Value", "95 % interval"], cells, numbers=(2, 3)),
         _helped(facts),
     )
+
+
+def _called(metric: str) -> str:
+    return SHOWN.get(metric) or measured.TITLES.get(metric, metric.replace("_", " "))
 
 
 def _helped(facts: Facts) -> Html:
@@ -94,9 +100,9 @@ def _helped(facts: Facts) -> Html:
         cells.append(
             [
                 name(row["task"]),
-                SHOWN.get(row["metric"], row["metric"].replace("_", " ")),
-                figure(row["alone"]),
-                figure(row["together"]),
+                _called(row["metric"]),
+                f"{row['alone']:.4f}",
+                f"{row['together']:.4f}",
                 f"{row['difference']:+.4f}",
                 f"{low:+.4f} – {high:+.4f}",
                 row["verdict"],
@@ -105,6 +111,33 @@ def _helped(facts: Facts) -> Html:
     caption = f"Did sharing help? On the {rows[0]['n']:,} samples that both runs held out; the interval is of the paired difference, positive where sharing helped."
     head = ["Task", "Measure", "Alone", "Together", "Better by", "95 % interval", ""]
     return table(head, cells, caption, numbers=(2, 3, 4, 5))
+
+
+def titled(metric: str) -> str:
+    """What a column of the history is called over its chart; of one among several tasks 'section: loss'."""
+    return metric.replace("_", " ").replace("/", ": ")
+
+
+def weight(column: str) -> bool:
+    """Whether a column of the history says how a loss was weighed."""
+    return column.endswith(("/log_variance", "/weight"))
+
+
+def weighed(facts: Facts, kept: list[int]) -> Html | None:
+    """What the loss of each task counted, epoch by epoch, where that is learnt; None where it is not."""
+    rows, way = facts.history, facts.config.task.get("weighting")
+    columns = [k for k in rows[0] if weight(k)]
+    if not columns or way not in WEIGHED:
+        return None
+    phases, drawn = [row["phase"] for row in rows], []
+    for column in columns:
+        found = [row[column] for row in rows]
+        if column.endswith("/log_variance"):
+            found = [None if s is None else float(np.exp(-s)) for s in found]
+        drawn.append(charts.curves(column.split("/")[0], {"weight of its loss": found}, phases, kept))
+    return join(
+        tag("h3", "What each loss counted"), tag("p", WEIGHED[way], class_="soft"), tag("div", drawn, class_="charts")
+    )
 
 
 def figures(facts: Facts) -> Html | None:

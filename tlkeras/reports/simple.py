@@ -10,8 +10,9 @@ BY = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "rmse": "RMSE, lower is be
 
 
 def compared(facts: Facts) -> Html | None:
-    """The baselines of the split that the page speaks of, or why there are none; None for tasks that have none."""
-    if not tasks.plain(facts.config.task_name) or facts.split == "train":
+    """The baselines of the split that the page speaks of, or why there are none; None for tasks that have none, and for
+    one among several, which is held against itself alone."""
+    if not tasks.plain(facts.manifest["task"]["name"]) or facts.split == "train":
         return None
     found, head = facts.baselines, tag("h3", "Was it worth training?")
     if "rows" not in found:

@@ -16,7 +16,7 @@ from conftest import draw, write_classes
 import tlkeras
 from tlkeras import cli, configure, data, evaluation, extension, network, reports
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.run import open_run, read_json
+from tlkeras.run import open_run, read_json, write_json
 
 HEAD = {"name": "head", "train": "head", "epochs": 3, "learning_rate": 0.02}
 
@@ -108,6 +108,20 @@ def test_forgetting_is_reported_per_class(grown, old):
     assert "yellow" in said and "  new" in said and "old classes" in said
     page = reports.report(run.folder).read_text("utf8")
     assert "What was forgotten" in page and "yellow" in page
+
+
+def test_what_a_killed_run_did_not_write_beside_its_model_is_written_when_it_goes_on(grown, tmp_path):
+    shutil.copytree(grown[1].folder, tmp_path / "killed")
+    run = open_run(tmp_path / "killed")
+    manifest = read_json(run.manifest)
+    # As it lies there when the process dies after the model was saved.
+    write_json(run.manifest, {k: v for k, v in manifest.items() if k != "model"})
+    run.extended.unlink()
+    run.card.unlink()
+    tlkeras.train(run.folder, resume=True, quiet=True)
+    assert read_json(run.extended) == read_json(grown[1].extended)
+    assert read_json(run.manifest) == manifest
+    assert run.card.is_file()
 
 
 def _evaluated(run):

@@ -82,6 +82,7 @@ def train(
     with run.lock():
         if resume and run.model.is_file():
             progress.line(f"{run.folder} is finished already.")
+            _settle(cfg, run, progress)
             return run
         with tracking.opened(cfg, run, progress) as told:
             told_of = [told.epoch, *([each_epoch] if each_epoch else [])]
@@ -89,8 +90,10 @@ def train(
             with ready.fitting.stopped_by_signals():
                 ready.fitting.all(ready.plans, resume)
                 adaptation.finish(ready.adapting)
-            _finish(ready, run, progress)
-            told.file(card.write(run))
+            _keep(ready, run)
+            run.record("done", seconds=round(time.monotonic() - ready.fitting.began, 1))
+            _settle(cfg, run, progress)
+            told.file(run.card)
     return run
 
 
@@ -216,8 +219,8 @@ def _prepared(
     return Ready(cfg, net, answer, precision, fit, phase_plans, phases, adapting)
 
 
-def _finish(ready: Ready, run: Run, progress: Progress) -> None:
-    """Keeps the network of a run whose phases are done."""
+def _keep(ready: Ready, run: Run) -> None:
+    """Keeps the network of a run whose phases are done. The model comes last: where it is, nothing is trained any more."""
     import keras
 
     cfg, net, answer, precision = ready.cfg, ready.net, ready.answer, ready.precision
@@ -227,18 +230,23 @@ def _finish(ready: Ready, run: Run, progress: Progress) -> None:
         merged = network.rebuild(network.plain(cfg), answer, net.backbone, None, precision, run.tokenizer)
         lora.merge(done, merged.model)
         done = merged.model
-    plain = keras.Model(done.inputs, done.outputs, name=done.name)
-    with replacing(run.model) as temporary:
-        plain.save(temporary)
-    if cfg.backbone.lora:
         # The adapters alone, some hundred times smaller than the model, for who has its weights already.
         with replacing(run.adapters) as temporary:
             files.write_safetensors(temporary, lora.adapters(net.blocks))
+    plain = keras.Model(done.inputs, done.outputs, name=done.name)
+    with replacing(run.model) as temporary:
+        plain.save(temporary)
+
+
+def _settle(cfg: Config, run: Run, progress: Progress) -> None:
+    """Writes what belongs to a finished run beside its model, and is not there: a run may have been killed in between."""
     manifest = read_json(run.manifest)
-    write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
-    run.record("done", seconds=round(time.monotonic() - ready.fitting.began, 1))
-    if cfg.extend:
+    if "model" not in manifest:
+        write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
+    if cfg.extend and not run.extended.is_file():
         progress.line(f"forgotten {extension.line(extension.judge(run, cfg, progress))}")
+    if not run.card.is_file():
+        card.write(run)
 
 
 def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dict:

@@ -1,10 +1,13 @@
 """A few labelled samples a class: class means against a trained linear head, on the same frozen features.
 
-    python benchmarks/few_shot.py examples/photos --backbone efficientnet_lite0 --shots 1 5 --draws 20
+    python benchmarks/few_shot.py configs/images/few-shot.yaml --shots 1 5 --draws 10
+    python benchmarks/few_shot.py configs/text/sections.yaml --shots 1 5 10
+    python benchmarks/few_shot.py configs/audio/language.yaml -s data.path=FOLDER
 
-Trains one run with task.head: prototypes, takes its features of every sample, and draws the labelled ones from all
-of them; what is not drawn is judged by. The linear head is Keras' Dense under AdamW, 100 epochs, cosine, as long as
-it takes: with so few samples none is left to stop by. Prints the mean accuracy over the draws, the lowest and highest.
+Places the head of a config of classification once, takes its features of every sample, and draws the labelled ones
+from all of them; what is not drawn is judged by. The linear head is Keras' Dense under AdamW, 100 epochs, cosine, as
+long as it takes: with so few samples none is left to stop by. A class of fewer than twice as many samples is left out.
+Prints the mean accuracy over the draws, the lowest and highest.
 """
 
 import argparse
@@ -16,25 +19,19 @@ import numpy as np
 
 import tlkeras
 from tlkeras import data, evaluation, kept, prototypes
-from tlkeras.config import document
 from tlkeras.progress import Progress
 
+PLACED = ("task.head=prototypes", "task.dropout=0", "task.start=random", "train.phases=[]", "train.recipe=null")
 
-def features(args) -> tuple[np.ndarray, np.ndarray]:
-    """(n, c) and the class of each, of every sample of the data."""
+
+def features(config, sets) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(n, c), the class of each, and the names of the classes, of every sample of the data."""
     with tempfile.TemporaryDirectory() as folder:
-        config = {
-            "task": {"name": args.task, "head": "prototypes"},
-            "data": {"path": args.data, "label": args.label},
-            "backbone": {"name": args.backbone, "pool": args.pool, "resize": args.resize},
-        }
-        path = Path(folder) / "few.yaml"
-        path.write_text(document.write(config), encoding="utf8")
-        trained = evaluation.open_trained(tlkeras.train(path, Path(folder) / "run", quiet=True).folder)
+        trained = evaluation.open_trained(tlkeras.train(config, Path(folder) / "run", [*PLACED, *sets]).folder)
         held = data.reopen(trained.run)
         tensor = kept.entering(trained.network.model)
         found, _ = kept.rows(trained, tensor, held, np.arange(len(held.ids)), "few_shot", Progress(True))
-        return found, held.targets.argmax(1)
+        return found, held.targets.argmax(1), held.answer["classes"]
 
 
 def by_means(x, y, k: int):
@@ -66,17 +63,19 @@ def judged(logits, y) -> tuple[float, float]:
 
 def main():
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("data")
-    asked.add_argument("--task", default="image-classification")
-    asked.add_argument("--backbone", default="efficientnet_lite0")
-    asked.add_argument("--label", default=None)
-    asked.add_argument("--pool", default=None)
-    asked.add_argument("--resize", default="squash")
+    asked.add_argument("config")
+    asked.add_argument("-s", "--set", action="append", default=[], metavar="KEY=VALUE")
     asked.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     asked.add_argument("--draws", type=int, default=20)
     args = asked.parse_args()
-    x, y = features(args)
-    k = int(y.max()) + 1
+    x, y, names = features(args.config, args.set)
+    counts = np.bincount(y, minlength=len(names))
+    enough = np.flatnonzero(counts >= 2 * max(args.shots))
+    if len(enough) < len(names):
+        print("left out, too few samples:", ", ".join(n for c, n in enumerate(names) if c not in enough))
+        x, y = x[np.isin(y, enough)], np.searchsorted(enough, y[np.isin(y, enough)])
+    k = len(enough)
+    print(f"{len(y)} samples, {k} classes, {x.shape[1]} features")
     for shots in args.shots:
         found: dict = {"class means": [], "linear head": []}
         for seed in range(args.draws):

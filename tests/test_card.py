@@ -38,7 +38,7 @@ def test_before_evaluating_the_card_says_that_nothing_was_measured(made):
     run, before, artefact = made
     for text in (before, artefact):
         assert "**Not measured yet**" in text and f"tlkeras evaluate {run.folder}" in text
-        assert "which steered training: accuracy" in text and "95 % interval" not in text
+        assert "On the validation samples: accuracy" in text and "95 % interval" not in text
 
 
 def test_figures_classes_and_counts_are_those_of_the_records(made):
@@ -85,6 +85,45 @@ def test_the_card_of_a_run_without_a_test_split_and_of_one_on_numbers(write_conf
     text = run.card.read_text()
     assert "the data has no test split" in text and "not stated (data.licence" in text and "| Output | a number" in text
     assert card.write(run) == run.card and run.card.read_text() == text
+
+
+def test_the_card_tells_the_epoch_of_the_weights_and_who_taught_them(made, write_config, tmp_path):
+    phase = {"name": "all", "train": "all", "epochs": 4, "learning_rate": 10.0, "early_stopping": {"patience": 1}}
+    config = write_config(train={"batch": 8, "phases": [phase]}, distill={"from": str(made[0].folder), "features": 0.5})
+    text = tlkeras.train(config, tmp_path / "run", quiet=True).card.read_text()
+    assert "| 2 of 4; the weights are of epoch 1 |" in text
+    assert "validation samples, which chose the epoch: " in text
+    assert (
+        f"Taught by the run `{made[0].folder}`: weight of its answers 0.5 at temperature 2, of its features 0.5."
+        in text
+    )
+
+
+def test_the_card_of_a_detector_names_it_and_counts_objects(tmp_path, tiny_backbone):
+    from PIL import Image
+
+    names, boxes = ["a", "b"], []
+    for i in range(4):
+        Image.new("RGB", (32, 32), (60 * i, 20, 20)).save(tmp_path / f"{i}.png")
+        boxes += [f"{i}.png,{names[i % 2]},2,2,20,20,{'val' if i > 1 else 'train'}"] * (i + 1)
+    (tmp_path / "boxes.csv").write_text("\n".join(["image,label,x0,y0,x1,y1,split", *boxes]) + "\n")
+    given = {
+        "task": {"name": "object-detection", "detector": "retinanet", "scale": "small"},
+        "data": {"path": str(tmp_path / "boxes.csv"), "split": "split", "test": 0},
+        "backbone": {"name": str(tiny_backbone)},
+        "train": {
+            "batch": 2,
+            "phases": [{"name": "head", "train": ["neck", "head"], "epochs": 1, "learning_rate": 0.001}],
+        },
+    }
+    (tmp_path / "boxes.yaml").write_text(yaml.safe_dump(given))
+    run = tlkeras.train(tmp_path / "boxes.yaml", tmp_path / "run", quiet=True)
+    tlkeras.evaluate(run.folder, "val", quiet=True)
+    text = run.card.read_text()
+    assert "with the detector retinanet (small)" in text and "a score from 0.3 up" in text
+    assert "Objects of each class:" in text and "| a | 1 | 3 |" in text and "| b | 2 | 4 |" in text
+    assert "what its settings may have been chosen by" in text and "flatter" not in text
+    assert "Fewer than five validation objects" in text and "--draw" in text
 
 
 @pytest.mark.parametrize(

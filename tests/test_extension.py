@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from conftest import draw, write_classes
 
 import tlkeras
-from tlkeras import cli, configure, data, evaluation, extension, network, reports
+from tlkeras import cli, configure, data, evaluation, extension, network, reports, reproduction
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.run import open_run, read_json, write_json
 
@@ -87,7 +87,9 @@ def test_old_samples_stay_on_their_side_and_new_ones_are_split_by_the_same_rule(
 def test_the_result_is_a_whole_run_that_repeats_from_its_own_config(grown, tmp_path):
     _, run = grown
     assert evaluation.evaluate(run.folder, quiet=True)["n"] == 12
-    again = tlkeras.train(run.config, tmp_path / "again", quiet=True)
+    found = reproduction.reproduce(run.folder, tmp_path / "again", quiet=True)
+    assert found["holds"] and found["weights"] == 0
+    again = open_run(found["again"])
     assert rows(again) == rows(run)
     assert all((a == b).all() for a, b in zip(head(again), head(run), strict=True))
     assert read_json(again.extended) == read_json(run.extended)

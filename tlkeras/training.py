@@ -163,15 +163,8 @@ def _prepared(
     progress.line(f"data      {held.summary()}")
 
     # ------------------------------------------------------------------ network
-    net = network.build(cfg, answer, precision, offline=offline)
+    net = _built(cfg, answer, used, precision, offline, progress)
     blocks = list(net.blocks)
-    progress.line(
-        f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.takes}, {precision} on the {used.upper()}"
-    )
-    if new := net.backbone.get("new"):
-        progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
-    if net.kind == "audio":
-        sounds.check(cfg.augment, net.input)
     known = extension.grow(net.model, cfg, answer) if cfg.extend else 0
     if getattr(options, "head", None) == "prototypes":
         prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, known)
@@ -217,6 +210,18 @@ def _prepared(
         adapting,
     )
     return Ready(cfg, net, answer, precision, fit, phase_plans, phases, adapting)
+
+
+def _built(cfg: Config, answer: dict, used: str, precision: str, offline: bool, progress: Progress) -> network.Network:
+    net = network.build(cfg, answer, precision, offline=offline)
+    progress.line(
+        f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(net.blocks)} blocks, {net.takes}, {precision} on the {used.upper()}"
+    )
+    if new := net.backbone.get("new"):
+        progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
+    if net.kind == "audio":
+        sounds.check(cfg.augment, net.input)
+    return net
 
 
 def _keep(ready: Ready, run: Run) -> None:

@@ -6,6 +6,7 @@ Markdown, `model-card.md` in the run and in each artefact's folder. The headings
 
 from pathlib import Path
 
+from tlkeras import tasks
 from tlkeras.card import origin, quality
 from tlkeras.card.markdown import bullets, plain, table
 from tlkeras.card.records import Records
@@ -45,17 +46,29 @@ def text(records: Records, artefact: dict | None = None) -> str:
 
 
 def _purpose(records: Records) -> str:
-    task, backbone = records.config.task_name.replace("-", " "), records.backbone
+    task = records.config.task_name.replace("-", " ")
     named = f" into {len(records.classes)} classes" if records.classes and "classification" in task else ""
     rows = [
         ("Task", f"{task}{named}"),
         ("Input", _input(records)),
         ("Output", _output(records)),
-        ("Network", f"{plain(backbone.get('name', records.config.backbone.name))} with a head of its own"),
+        ("Network", _network(records)),
     ]
     if 0 < len(records.classes) <= quality.MOST:
         rows.insert(2, ("Classes", ", ".join(map(plain, records.classes))))
     return table(["", ""], rows)
+
+
+def _network(records: Records) -> str:
+    """The backbone and what sits on it."""
+    cfg, options = records.config, tasks.options_of(records.config).model_dump()
+    name = plain(records.backbone.get("name", cfg.backbone.name))
+    part = f"{name} up to its block {cfg.backbone.until}" if cfg.backbone.until else name
+    if detector := options.get("detector"):
+        return f"{part}, with the detector {detector} ({options['scale']})"
+    if decoder := options.get("decoder"):
+        return f"{part}, with the decoder {decoder} of masks"
+    return f"{part} with a head of {'class means' if options.get('head') == 'prototypes' else 'its own'}"
 
 
 def _input(records: Records) -> str:
@@ -63,7 +76,7 @@ def _input(records: Records) -> str:
     reads = records.backbone.get("reads", records.backbone.get("kind"))
     if reads == "image":
         high, wide = takes["size"]
-        how = "the middle of it, cut to that shape" if takes.get("crop") else "the whole of it, bent to that shape"
+        how = "the middle of it, cut to that shape" if takes.get("crop") else "the whole of it, stretched to that shape"
         return f"an image, {high}x{wide} pixels in colour: {how}"
     if reads == "text":
         return f"text, at most {takes['length']} tokens at a time"
@@ -76,9 +89,11 @@ def _input(records: Records) -> str:
 def _output(records: Records) -> str:
     task, answer = records.config.task_name, records.answer
     if task == "object-detection":
-        return "boxes, each with a class and a score"
+        return f"at most {answer['most']} boxes, each with a class and a score from {answer['threshold']:g} up"
     if task == "semantic-segmentation":
         return "a class for every pixel"
+    if "tasks" in answer:
+        return "an answer to each of its tasks: " + ", ".join(map(plain, answer["tasks"]))
     if answer.get("multi_label"):
         return f"a score for each class; those from {answer['threshold']:g} on are given"
     if records.classes and "classification" in task and "token" not in task:
@@ -91,6 +106,7 @@ def _output(records: Records) -> str:
         "token-classification": "a tag for every word",
         "question-answering": "the place of the answer in the text",
         "sentence-embedding": "a vector for each text",
+        "masked-lm": "what words may stand in a gap",
         "speech-recognition": "what was said, as text",
     }.get(task, "text")
 
@@ -99,7 +115,7 @@ def _artefact(row: dict) -> str:
     agree = row.get("agreement")
     rows = [
         ("Format", row["format"]),
-        (row["metric"].replace("_", " "), f"{row['score']:.4f}; the Keras model has {row['keras']:.4f}"),
+        (row["metric"].replace("_", " ").capitalize(), f"{row['score']:.4f}; the Keras model has {row['keras']:.4f}"),
         ("Largest difference", f"{row['max_difference']:.2g} between its outputs and those of the Keras model"),
         *([("Same answer", f"{100 * agree:.1f} % of the samples")] if agree is not None else []),
         ("Size", f"{row['bytes'] / 1e6:.2f} MB"),

@@ -17,16 +17,17 @@ from tlkeras.errors import UsageError
 @quiet_option
 def train(config, sets, out, resume, device, from_scout, offline, quiet):
     """Trains CONFIG, or a config made for the folder or table of data that CONFIG is."""
-    from tlkeras import adaptation, evaluation, run, training
+    from tlkeras import adaptation, run, training
 
     sets = (*sets, f"train.device={device}") if device else sets
     made = training.train(config, out, sets, resume, offline, quiet, from_scout)
-    last = evaluation.last_epoch(made)
-    text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in last.items())}" if last else "")
+    kept = {k: v if k == "phase" else round(v, 4) for k, v in made.kept().items() if k != "seconds"}
+    kept |= {"epoch": int(kept["epoch"])} if kept else {}
+    text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in kept.items())}" if kept else "")
     adapted = adaptation.written(made)
     text += f"\n{adaptation.lines(adapted)}" if adapted else ""
     return Answer(
-        {"run": str(made.folder), "last": last, "audit": run.read_json(made.audit)["rows"], "adapt": adapted},
+        {"run": str(made.folder), "kept": kept, "audit": run.read_json(made.audit)["rows"], "adapt": adapted},
         text,
         f"tlkeras evaluate {made.folder}",
     )

@@ -88,7 +88,8 @@ def test_the_card_of_a_run_without_a_test_split_and_of_one_on_numbers(write_conf
 
 
 def test_the_card_tells_the_epoch_of_the_weights_and_who_taught_them(made, write_config, tmp_path):
-    phase = {"name": "all", "train": "all", "epochs": 4, "learning_rate": 10.0, "early_stopping": {"patience": 1}}
+    phase = {"name": "all", "train": "all", "epochs": 4, "learning_rate": 0.01}
+    phase |= {"early_stopping": {"patience": 1, "min_delta": 100}}  # nothing is that much better than the first
     config = write_config(train={"batch": 8, "phases": [phase]}, distill={"from": str(made[0].folder), "features": 0.5})
     text = tlkeras.train(config, tmp_path / "run", quiet=True).card.read_text()
     assert "| 2 of 4; the weights are of epoch 1 |" in text

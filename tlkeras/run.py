@@ -16,6 +16,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -82,11 +83,10 @@ class Run:
         rules = {p["name"]: p["early_stopping"] for p in read_json(self.plan)["phases"]}
         if (rule := rules.get(last[0]["phase"])) is None:
             return last[-1]
-        best = last[0]
-        for row in last[1:]:
-            measured, least = (r.get("val_loss", r["loss"]) for r in (row, best))
-            if measured < least - rule["min_delta"]:
-                best = row
+        best, least = last[0], math.inf
+        for row in last:
+            if (measured := row.get("val_loss", row["loss"])) < least - rule["min_delta"]:
+                best, least = row, measured
         return best
 
     def record(self, event: str, **facts) -> None:

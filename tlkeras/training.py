@@ -27,7 +27,7 @@ from tlkeras import (
 )
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config, Phase
-from tlkeras.data import grown, sounds, texts
+from tlkeras.data import grown, known, sounds, texts
 from tlkeras.errors import UsageError
 from tlkeras.evaluation import Trained
 from tlkeras.fitting import Fitting
@@ -161,13 +161,14 @@ def _prepared(
     targets, weights, answer = task.learnt(held.targets, rows, held.answer, options)
     options = task.bind(options, answer) if hasattr(task, "bind") else options
     progress.line(f"data      {held.summary()}")
+    known.note(cfg, held, run, progress)
 
     # ------------------------------------------------------------------ network
     net = _built(cfg, answer, used, precision, offline, progress)
     blocks = list(net.blocks)
-    known = extension.grow(net.model, cfg, answer) if cfg.extend else 0
+    old = extension.grow(net.model, cfg, answer) if cfg.extend else 0
     if getattr(options, "head", None) == "prototypes":
-        prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, known)
+        prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, old)
     targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if net.kind == "audio":

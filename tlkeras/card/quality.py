@@ -131,6 +131,9 @@ def limits(records: Records) -> list[str]:
             )
     if near := records.report.get("near_duplicates"):
         said.append(f"{len(near)} {thing}s are nearly the same in two splits, so the figures may flatter.")
+    for folder, seen in records.report.get("known", {}).items():
+        counted = " and ".join(f"{n:,} of the {SPLITS[split]} {thing}s" for split, n in seen.items())
+        said.append(f"It learnt from `{folder}`, which was trained on {counted}: figures on these flatter.")
     if "data" not in records.metrics:
         said.append(f"All samples come from {source}; how it does on {thing}s from elsewhere was not measured.")
     if records.backbone.get("reads") == "text" or thing == "text":

@@ -242,9 +242,17 @@ def test_texts_are_extended_too(configured, topics, tmp_path):
     for name, chosen in parts.items():
         with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf8") as f:
             csv.writer(f).writerows([lines[0], *chosen])
-    task = {"name": "text-classification", "head": "prototypes"}
-    path = configured("few", task=task, data={"path": str(tmp_path / "few.csv")}, train={"batch": 16})
-    run = tlkeras.train(path, tmp_path / "run", quiet=True)
+    run = tlkeras.train(configured("few", data={"path": str(tmp_path / "few.csv")}), tmp_path / "run", quiet=True)
     found = tlkeras.extend(run.folder, tmp_path / "more.csv", tmp_path / "more", quiet=True)
-    assert [r["class"] for r in found["classes"]] == ["food", "music", "sport"]
-    assert found["accuracy"]["all"] > 0.5
+    assert [(r["class"], r["new"]) for r in found["classes"]] == [("food", False), ("music", False), ("sport", True)]
+    made = open_run(found["run"])
+    table = pyarrow.parquet.read_table(made.splits).to_pydict()
+    assert {h: s for h, (s, _) in rows(run).items()}.items() <= dict(
+        zip(table["sha256"], table["split"], strict=True)
+    ).items()
+    assert configure.load(made.config)[0].distill.run == str(run.folder)
+    with made.history.open(newline="") as f:
+        assert "agreement" in next(csv.reader(f))
+    assert tlkeras.predict(made.folder, given=["the coach and the team"], quiet=True)[0]["label"] in (
+        "food", "music", "sport",
+    )  # fmt: skip

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import yaml
+from conftest import draw
 
 import tlkeras
 from tlkeras import card
@@ -101,11 +102,9 @@ def test_the_card_tells_the_epoch_of_the_weights_and_who_taught_them(made, write
 
 
 def test_the_card_of_a_detector_names_it_and_counts_objects(tmp_path, tiny_backbone):
-    from PIL import Image
-
     names, boxes = ["a", "b"], []
     for i in range(4):
-        Image.new("RGB", (32, 32), (60 * i, 20, 20)).save(tmp_path / f"{i}.png")
+        draw((60 * i, 90, 90), i).save(tmp_path / f"{i}.png")
         boxes += [f"{i}.png,{names[i % 2]},2,2,20,20,{'val' if i > 1 else 'train'}"] * (i + 1)
     (tmp_path / "boxes.csv").write_text("\n".join(["image,label,x0,y0,x1,y1,split", *boxes]) + "\n")
     given = {

@@ -111,7 +111,7 @@ def evaluate(run, split, data, batch, baselines, against, quiet):
     "-s", "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value: -s sweep.trials=5",
     shell_complete=completion.complete_set,
 )  # fmt: skip
-@click.option("--out", type=PATH, help="Folder of the sweep; default: saved_models/NAME-sweep.")
+@click.option("-o", "--out", type=PATH, help="Folder of the sweep; default: saved_models/NAME-sweep.")
 @click.option("--resume", is_flag=True, help="CONFIG is the folder of a sweep: go on with it.")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all; default: the config's.")
 @offline_option
@@ -126,7 +126,7 @@ def sweep(config, sets, out, resume, trials, offline, quiet):
 
 @verb("reproduce")
 @run_argument
-@click.option("--out", type=PATH, help="The new run folder; default: beside RUN, as NAME-again.")
+@click.option("-o", "--out", type=PATH, help="The new run folder; default: beside RUN, as NAME-again.")
 @offline_option
 @quiet_option
 def reproduce(run, out, offline, quiet):

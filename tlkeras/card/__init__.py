@@ -115,7 +115,7 @@ def _artefact(row: dict) -> str:
     agree = row.get("agreement")
     rows = [
         ("Format", row["format"]),
-        (row["metric"].replace("_", " ").capitalize(), f"{row['score']:.4f}; the Keras model has {row['keras']:.4f}"),
+        (row["metric"].replace("_", " "), f"{row['score']:.4f}; the Keras model has {row['keras']:.4f}"),
         ("Largest difference", f"{row['max_difference']:.2g} between its outputs and those of the Keras model"),
         *([("Same answer", f"{100 * agree:.1f} % of the samples")] if agree is not None else []),
         ("Size", f"{row['bytes'] / 1e6:.2f} MB"),

@@ -76,7 +76,9 @@ def _measured(records: Records, split: str, result: dict) -> str:
     main = result["main"]
     meaning = f" {main.replace('_', ' ')}: {MEANS[main]}." if main in MEANS else ""
     if records.config.task_name == "object-detection":
-        meaning += f" {BOXES} Precision, recall and f1 are of boxes with a score from {result['threshold']:g} up."
+        meaning += f" {BOXES}"
+        if (best := result.get("threshold")) is not None:
+            meaning += f" Precision, recall and f1 are those at the score where f1 is best, {best:.3g}."
     head = f"On {result['n']:,} {SPLITS[split]} {records.thing}s. {told}{meaning}"
     return f"{head}\n\n{table(['metric', 'value', '95 % interval'], rows)}"
 

@@ -21,7 +21,7 @@ import tlkeras
 from tlkeras import data, evaluation, kept, prototypes
 from tlkeras.progress import Progress
 
-PLACED = ("task.head=prototypes", "task.dropout=0", "task.start=random", "train.phases=[]", "train.recipe=null")
+PLACED = ("task.head=prototypes", "task.dropout=0", "task.start=random", "train.phases=null", "train.recipe=null")
 
 
 def features(config, sets) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -5,8 +5,8 @@
     python benchmarks/few_shot.py configs/audio/language.yaml -s data.path=FOLDER
 
 Places the head of a config of classification once, takes its features of every sample, and draws the labelled ones
-from all of them; what is not drawn is judged by. The linear head is Keras' Dense under AdamW, 100 epochs, cosine, as
-long as it takes: with so few samples none is left to stop by. A class of fewer than twice as many samples is left out.
+from all of them; what is not drawn is judged by. The linear head learns 100 epochs by Adam and cosine, as long as it
+takes: with so few samples none is left to stop by. A class of fewer than twice as many samples is left out.
 Prints the mean accuracy over the draws, the lowest and highest.
 """
 
@@ -14,7 +14,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
 import tlkeras
@@ -42,16 +41,32 @@ def by_means(x, y, k: int):
 
 
 def by_training(x, y, k: int, seed: int):
-    keras.utils.set_random_seed(seed)
-    epochs, batch = 100, 32
-    steps = epochs * -(-len(x) // batch)
-    rate = keras.optimizers.schedules.CosineDecay(0.0, steps * 9 // 10, warmup_target=5e-3, warmup_steps=steps // 10)
-    model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(k)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=0.0), loss)
-    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0)
-    kernel, bias = model.get_weights()
-    return lambda new: new @ kernel + bias
+    """Keras' Dense as it begins, under its Adam; in NumPy, where a step of so few samples takes no time."""
+    rng, n, (epochs, batch) = np.random.default_rng(seed), len(x), (100, 32)
+    kernel = rng.uniform(-1, 1, (x.shape[1], k)) * np.sqrt(6 / (x.shape[1] + k))
+    weights, one = [kernel, np.zeros(k)], np.eye(k)[y]
+    first, second = ([np.zeros_like(w) for w in weights] for _ in range(2))
+    steps, t = epochs * -(-n // batch), 0
+    warm = steps // 10
+    for _ in range(epochs):
+        order = rng.permutation(n)
+        for at in range(0, n, batch):
+            rows = order[at : at + batch]
+            wave = 0.5 + 0.5 * np.cos(np.pi * (t - warm) / (steps - warm))
+            rate = 5e-3 * (t / warm if t < warm else wave)
+            t += 1
+            apart = (softmax(x[rows] @ weights[0] + weights[1]) - one[rows]) / len(rows)
+            for i, g in enumerate((x[rows].T @ apart, apart.sum(0))):
+                first[i] += 0.1 * (g - first[i])
+                second[i] += 0.001 * (g**2 - second[i])
+                step = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+                weights[i] = weights[i] - step * first[i] / (np.sqrt(second[i]) + 1e-7)
+    return lambda new: new @ weights[0] + weights[1]
+
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
 
 
 def judged(logits, y) -> tuple[float, float]:

@@ -38,7 +38,7 @@ def test_before_evaluating_the_card_says_that_nothing_was_measured(made):
     run, before, artefact = made
     for text in (before, artefact):
         assert "**Not measured yet**" in text and f"tlkeras evaluate {run.folder}" in text
-        assert "which steered training: accuracy" in text and "95 % interval" not in text
+        assert "On the validation samples: accuracy" in text and "95 % interval" not in text
 
 
 def test_figures_classes_and_counts_are_those_of_the_records(made):
@@ -85,6 +85,25 @@ def test_the_card_of_a_run_without_a_test_split_and_of_one_on_numbers(write_conf
     text = run.card.read_text()
     assert "the data has no test split" in text and "not stated (data.licence" in text and "| Output | a number" in text
     assert card.write(run) == run.card and run.card.read_text() == text
+    tlkeras.evaluate(run.folder, "val", quiet=True)
+    text = run.card.read_text()
+    # Nothing stopped early: the validation samples chose nothing.
+    assert (
+        "what its settings may have been chosen by" in text and "flatter" not in text and "Judged on 7 images" in text
+    )
+
+
+def test_the_card_tells_the_epoch_of_the_weights_and_who_taught_them(made, write_config, tmp_path):
+    phase = {"name": "all", "train": "all", "epochs": 4, "learning_rate": 0.01}
+    phase |= {"early_stopping": {"patience": 1, "min_delta": 100}}  # nothing is that much better than the first
+    config = write_config(train={"batch": 8, "phases": [phase]}, distill={"from": str(made[0].folder), "features": 0.5})
+    text = tlkeras.train(config, tmp_path / "run", quiet=True).card.read_text()
+    assert "| 2 of 4; the weights are of epoch 1 |" in text
+    assert "validation samples, which chose the epoch: " in text
+    assert (
+        f"Taught by the run `{made[0].folder}`: weight of its answers 0.5 at temperature 2, of its features 0.5."
+        in text
+    )
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,16 @@ def test_several_labels_are_taught_one_by_one_and_values_by_their_distance():
     assert float(distillation.apart(value, np.array([[3.0]]), "values", 2.0)[0]) == pytest.approx(4.0)
 
 
+def test_a_teacher_that_was_trained_on_samples_that_judge_is_told_of(teacher, write_config, colours, tmp_path, capsys):
+    section = {"path": str(colours), "val": 0.25, "test": 0.25}
+    for seed, told in ((0, False), (1, True)):
+        config = write_config(data=section | {"seed": seed}, distill={"from": str(teacher.folder)})
+        run = tlkeras.train(config, tmp_path / f"run{seed}")
+        said = capsys.readouterr().err
+        assert ("of the 9 test samples, so their figures flatter" in said) is told
+        assert (f"It learnt from `{teacher.folder}`, which was trained on " in run.card.read_text()) is told
+
+
 @pytest.mark.parametrize("kind", ["classes", "labels"])
 def test_the_loss_is_finite_and_0_where_both_agree_however_sure_they_are(kind):
     z = np.array([[90.0, -90.0, 0.0]], "float32")

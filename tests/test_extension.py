@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from conftest import draw, write_classes
 
 import tlkeras
-from tlkeras import cli, configure, data, evaluation, extension, network, reports
+from tlkeras import cli, configure, data, evaluation, extension, network, reports, reproduction
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.run import open_run, read_json
+from tlkeras.run import open_run, read_json, write_json
 
 HEAD = {"name": "head", "train": "head", "epochs": 3, "learning_rate": 0.02}
 
@@ -87,7 +87,9 @@ def test_old_samples_stay_on_their_side_and_new_ones_are_split_by_the_same_rule(
 def test_the_result_is_a_whole_run_that_repeats_from_its_own_config(grown, tmp_path):
     _, run = grown
     assert evaluation.evaluate(run.folder, quiet=True)["n"] == 12
-    again = tlkeras.train(run.config, tmp_path / "again", quiet=True)
+    found = reproduction.reproduce(run.folder, tmp_path / "again", quiet=True)
+    assert found["holds"] and found["weights"] == 0
+    again = open_run(found["again"])
     assert rows(again) == rows(run)
     assert all((a == b).all() for a, b in zip(head(again), head(run), strict=True))
     assert read_json(again.extended) == read_json(run.extended)
@@ -108,6 +110,20 @@ def test_forgetting_is_reported_per_class(grown, old):
     assert "yellow" in said and "  new" in said and "old classes" in said
     page = reports.report(run.folder).read_text("utf8")
     assert "What was forgotten" in page and "yellow" in page
+
+
+def test_what_a_killed_run_did_not_write_beside_its_model_is_written_when_it_goes_on(grown, tmp_path):
+    shutil.copytree(grown[1].folder, tmp_path / "killed")
+    run = open_run(tmp_path / "killed")
+    manifest = read_json(run.manifest)
+    # As it lies there when the process dies after the model was saved.
+    write_json(run.manifest, {k: v for k, v in manifest.items() if k != "model"})
+    run.extended.unlink()
+    run.card.unlink()
+    tlkeras.train(run.folder, resume=True, quiet=True)
+    assert read_json(run.extended) == read_json(grown[1].extended)
+    assert read_json(run.manifest) == manifest
+    assert run.card.is_file()
 
 
 def _evaluated(run):
@@ -226,9 +242,17 @@ def test_texts_are_extended_too(configured, topics, tmp_path):
     for name, chosen in parts.items():
         with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf8") as f:
             csv.writer(f).writerows([lines[0], *chosen])
-    task = {"name": "text-classification", "head": "prototypes"}
-    path = configured("few", task=task, data={"path": str(tmp_path / "few.csv")}, train={"batch": 16})
-    run = tlkeras.train(path, tmp_path / "run", quiet=True)
+    run = tlkeras.train(configured("few", data={"path": str(tmp_path / "few.csv")}), tmp_path / "run", quiet=True)
     found = tlkeras.extend(run.folder, tmp_path / "more.csv", tmp_path / "more", quiet=True)
-    assert [r["class"] for r in found["classes"]] == ["food", "music", "sport"]
-    assert found["accuracy"]["all"] > 0.5
+    assert [(r["class"], r["new"]) for r in found["classes"]] == [("food", False), ("music", False), ("sport", True)]
+    made = open_run(found["run"])
+    table = pyarrow.parquet.read_table(made.splits).to_pydict()
+    assert {h: s for h, (s, _) in rows(run).items()}.items() <= dict(
+        zip(table["sha256"], table["split"], strict=True)
+    ).items()
+    assert configure.load(made.config)[0].distill.run == str(run.folder)
+    with made.history.open(newline="") as f:
+        assert "agreement" in next(csv.reader(f))
+    assert tlkeras.predict(made.folder, given=["the coach and the team"], quiet=True)[0]["label"] in (
+        "food", "music", "sport",
+    )  # fmt: skip

@@ -117,6 +117,20 @@ def test_the_metric_is_that_of_the_predictions_file_and_better_than_nothing(trai
     assert found["metrics"][found["main"]] > {"boxes": 0.02, "masks": 0.4}[kind]
 
 
+def test_the_card_names_what_sits_on_the_backbone_and_counts_what_is_shown(trained):
+    from tlkeras import data
+
+    kind, run = trained
+    text, held = run.card.read_text(), data.reopen(run)
+    counted = {"boxes": "Objects of each class:", "masks": "Images that show each class:"}[kind]
+    assert counted in text and "--draw FOLDER" in text
+    assert {"boxes": "with the detector retinanet (small)", "masks": "with the decoder segformer"}[kind] in text
+    first = held.answer["classes"][-1]
+    shown = [label["names"] if kind == "boxes" else set(label["names"]) for label in held.labels]
+    cells = [str(sum(list(shown[i]).count(first) for i in held.rows(s))) for s in ("train", "val", "test")]
+    assert f"| {first} | {' | '.join(cells)} |" in text
+
+
 def test_neck_and_head_learn_while_the_backbone_stands_still(trained):
     _, run = trained
     rows = {(r["phase"], r["block"]): r for r in read_json(run.audit)["rows"]}

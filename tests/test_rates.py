@@ -82,12 +82,12 @@ def test_the_command_draws_and_prints_what_to_run_next(write_config, tmp_path, m
 
     monkeypatch.chdir(tmp_path)
     config = write_config(name="small.yaml", train={"batch": 8, "phases": PHASES})
-    words = ["find-rate", str(config), "--phase", "top", "--updates", "30", "--json", "-q"]
+    words = ["find-rate", str(config), "--phase", "top", "--updates", "30", "--json", "-q", "-s", "data.seed=1"]
     result = CliRunner().invoke(main, words)
     envelope = json.loads(result.stdout)
     assert result.exit_code == 0 and envelope["ok"], result.output
     found = envelope["data"]
-    assert envelope["next"] == f"tlkeras train {config} -s {found['set']}"
+    assert envelope["next"] == f"tlkeras train {config} -s data.seed=1 -s {found['set']}"
     assert found["set"] == f"train.phases.1.learning_rate={found['suggested']:g}" and found["phase"] == "top"
     drawn = ElementTree.parse(tmp_path / "small-top-rate.svg").getroot()
     assert drawn.tag.endswith("svg") and "top" in "".join(drawn.itertext())

@@ -104,6 +104,7 @@ def test_a_scout_gives_scores_costs_and_a_picture(write_config, capsys):
     assert len(picture.getElementsByTagName("circle")) == 1
     told = scouting.text(found)
     assert "tiny_resnet*" in told and "tiny_resnet is the only candidate." in told and "efficientnet_b0: " in told
+    assert "No LEEP: tiny_resnet: these weights bring no classifier." in told
 
 
 def test_leep_comes_with_weights_that_bring_their_classifier(write_config):

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from conftest import weights_of, write_classes
 
 import tlkeras
-from tlkeras import errors, evaluation, soups
+from tlkeras import errors, evaluation, reproduction, soups
 from tlkeras.run import Run, read_json, write_json
 
 PHASE = {"name": "top", "train": ["head", "blocks[-2:]"], "epochs": 3, "learning_rate": 0.01}
@@ -91,6 +91,10 @@ def test_a_soup_is_a_run_like_any_other(runs, tmp_path):
     assert f"Next: tlkeras evaluate {tmp_path / 'soup'}" in result.stdout
     run = tmp_path / "soup"
     assert tlkeras.evaluate(run, quiet=True)["n"] > 0
+    said = (run / "model-card.md").read_text()
+    assert "the mean of those of" in said and "a uniform soup" in said and "tlkeras reproduce" not in said
+    with pytest.raises(errors.UsageError, match="is a soup"):
+        reproduction.reproduce(run)
     picture = next((runs["config"].parent.parent).rglob("colours*/red/0.png"))
     assert tlkeras.predict(run, [picture], quiet=True)[0]["label"] in ("blue", "green", "red")
     assert "soup" in tlkeras.report(run).read_text("utf8")

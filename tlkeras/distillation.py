@@ -123,8 +123,7 @@ def answers(teacher, held, progress, run=None) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.concatenate([held.rows("train"), held.rows("val")])
     model_hash = read_json(teacher.run.manifest)["model"]["sha256"]
     found, new = kept.rows(teacher, both, held, numbers, f"answers and features of {model_hash}", progress)
-    how = f"{new:,} of them computed now" if new else "found on disk"
-    progress.line(f"teacher   {teacher.run.folder}: its answers to {len(numbers):,} samples, {how}")
+    progress.line(f"teacher   {teacher.run.folder}: its answers to {len(numbers):,} samples, {kept.told(new)}")
     if run is not None:
         run.record("taught", by=str(teacher.run.folder), model=model_hash, samples=len(numbers), computed=new)
     whole = np.zeros((len(held.ids), found.shape[1]), np.float32)

@@ -99,18 +99,18 @@ def evaluate(
     everything = read_json(trained.run.metrics) if trained.run.metrics.is_file() else {"schema": 1}
     write_json(trained.run.metrics, {**everything, name: result})
     trained.run.record("evaluated", split=name, **{result["main"]: result["metrics"][result["main"]]})
+    found = {}
+    if compare is not False and baselines.possible(trained, name):
+        columns, _ = read_predictions(path)
+        answers = columns.get("scores", columns["predicted"])
+        found = {"baselines": baselines.write(trained, own, rows, held, name, answers, each, compare, progress)}
+    elif name == "data":
+        baselines.forget(trained.run, name)
     written = card.write(trained.run)
     with tracking.opened(trained.config, trained.run, progress) as told:
         told.result(name, result["metrics"])
         told.file(written)
-    if compare is not False and baselines.possible(trained, name):
-        columns, _ = read_predictions(path)
-        answers = columns.get("scores", columns["predicted"])
-        found = baselines.write(trained, own, rows, held, name, answers, each, compare, progress)
-        return result | {"baselines": found}
-    if name == "data":
-        baselines.forget(trained.run, name)
-    return result
+    return result | found
 
 
 def predict_rows(
@@ -329,21 +329,6 @@ def _column(column):
         if len(lengths) == 1:
             return column.combine_chunks().flatten().to_numpy().reshape(len(column), -1)
     return column.to_pylist()
-
-
-def last_epoch(run: Run, digits: int | None = 4) -> dict:
-    """The figures of the last epoch of a run's history; `digits` None: all of them."""
-    import csv
-
-    if not run.history.is_file():
-        return {}
-    with run.history.open(encoding="utf8", newline="") as f:
-        row = list(csv.DictReader(f))[-1]
-    return {
-        k: row[k] if k in ("phase", "epoch") else float(row[k]) if digits is None else round(float(row[k]), digits)
-        for k in row
-        if row[k] != "" and k != "seconds"
-    }
 
 
 def text(result: dict) -> str:

@@ -309,8 +309,10 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
                 row |= fitting.task.told(fitting.net, fitting.options)
             fitting.history.append(row)
             measured = row.get("val_loss", row["loss"])
+            # Training may be finite where validation, by BatchNorm's statistics, is not: the worst there is, and no end.
+            measured = measured if np.isfinite(measured) else np.inf
             least = phase.early_stopping.min_delta if phase.early_stopping else 0.0
-            if np.isfinite(measured) and (self.best is None or measured < self.best["value"] - least):
+            if self.best is None or measured < self.best["value"] - least:
                 self.best = {
                     "epoch": epoch,
                     "value": measured,

@@ -64,6 +64,11 @@ def rows(trained: Trained, tensor, held, numbers, digest: str, progress: Progres
     return tf.gather(store.tensors()[0], [store.rows[k] for k in keys]).numpy(), len(missing)
 
 
+def told(new: int) -> str:
+    """How many rows were computed, in words."""
+    return f"{new:,} of them computed now" if new else "found on disk"
+
+
 def _computed(trained, tensor, held, numbers, keys, wanted: set, progress) -> Iterator[tuple[list, np.ndarray]]:
     """(keys, rows (m, c)) of the samples whose keys are wanted, each once, some at a time."""
     import keras

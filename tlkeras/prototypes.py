@@ -40,9 +40,8 @@ def place(trained, held, numbers, targets, progress, known: int = 0) -> None:
     layer.set_weights([kernel, bias])
     counts = np.bincount(classes, minlength=targets.shape[1])[known:]
     each = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-    how = f"{new:,} of them computed now" if new else "found on disk"
     progress.line(
-        f"head      {len(means)} class means of {each} samples each; features of {len(numbers):,}, {how}; sharpness {s:.3g}"
+        f"head      {len(means)} class means of {each} samples each; features of {len(numbers):,}, {kept.told(new)}; sharpness {s:.3g}"
     )
 
 

@@ -9,15 +9,18 @@ What is compared, and how close it has to be:
 
 import io
 import json
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
 from tlkeras import card, configure, data, device, evaluation, tasks, training
 from tlkeras.config import Config
-from tlkeras.errors import DataError, ModelError, listed
+from tlkeras.data import grown
+from tlkeras.errors import DataError, ModelError, UsageError, listed
 from tlkeras.progress import Progress
-from tlkeras.run import Run, free_folder, open_run, read_json, sha256, write_json
+from tlkeras.run import Run, create, free_folder, open_run, read_json, sha256, write_json
 
 EXACT, SHARE, PART = 1e-6, 0.02, 0.05
 
@@ -36,11 +39,17 @@ def reproduce(folder, out=None, offline: bool = False, quiet: bool = False) -> d
     Raises:
         DataError: when samples changed, are gone, or are new; each is named.
         ModelError: when the run's model is not the one that it wrote.
+        UsageError: for a soup, which no training made.
     """
     progress = Progress(quiet)
     run = open_run(folder)
     cfg, _ = configure.load(run.config, ["sweep=null"])
     manifest = read_json(run.manifest)
+    if made := manifest.get("soup"):
+        members = ", ".join(m["name"] for m in made["members"] if m["taken"])
+        raise UsageError(
+            f"{folder} is a soup, the mean of {members}; no training makes it again. Reproduce those, and stir them anew with tlkeras soup."
+        )
     if manifest.get("model", {}).get("sha256") != sha256(run.model):
         raise ModelError(f"{run.model} is not the file this run wrote: its SHA-256 differs from manifest.json.")
     if wrong := changed(run, cfg, offline, progress):
@@ -68,16 +77,7 @@ def reproduce(folder, out=None, offline: bool = False, quiet: bool = False) -> d
 
 def changed(run: Run, cfg: Config, offline: bool, progress: Progress) -> list[str]:
     """What differs between the samples of a run and those that its config finds now, a line each."""
-    before = data.reopen(run)
-    now = data.collect(
-        cfg.data,
-        tasks.get(cfg.task_name),
-        tasks.options_of(cfg),
-        progress,
-        offline=offline,
-        texts=tasks.wanted(cfg.task_name),
-        places=tasks.annotations(cfg.task_name),
-    )
+    before, now = data.reopen(run), _found(cfg, offline, progress)
 
     def records(held):
         facts = zip(held.hashes, map(json.dumps, held.labels), held.splits, strict=True)
@@ -95,6 +95,16 @@ def changed(run: Run, cfg: Config, offline: bool, progress: Progress) -> list[st
         elif new[name][2] != split:
             out.append(f"{name}: was in {split}, would be in {new[name][2]}")
     return out + [f"{name}: is new" for name in new if name not in old]
+
+
+def _found(cfg: Config, offline: bool, progress: Progress):
+    """The samples that a config finds now, split as it says."""
+    task, options = tasks.get(cfg.task_name), tasks.options_of(cfg)
+    if cfg.extend:
+        with tempfile.TemporaryDirectory() as folder:
+            return grown.prepare(cfg, task, options, create(Path(folder) / "run"), offline, progress)
+    wanted, places = tasks.wanted(cfg.task_name), tasks.annotations(cfg.task_name)
+    return data.collect(cfg.data, task, options, progress, offline=offline, texts=wanted, places=places)
 
 
 def differing(before: dict, now: dict) -> list[str]:
@@ -135,9 +145,10 @@ def compared(run: Run, again: Run, progress: Progress) -> dict:
     for split in (s for s in ("test", "val", "train") if s in before):
         new = evaluation.evaluate(again.folder, split, quiet=True)["metrics"]
         rows += [_row(split, k, v, new.get(k), before[split]["n"], exact) for k, v in before[split]["metrics"].items()]
-    old, new = evaluation.last_epoch(run, None), evaluation.last_epoch(again, None)
+    # A soup has no epochs of its own.
+    old, new = (([{}, *r.epochs()])[-1] for r in (run, again))
     for k, v in old.items():
-        if k not in ("phase", "epoch"):
+        if k not in ("phase", "epoch", "seconds"):
             n = counts.get("val" if k.startswith("val_") else "train", 1)
             rows.append(_row("last epoch", k, v, new.get(k), n, exact))
     if "data" in before:

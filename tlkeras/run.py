@@ -13,8 +13,10 @@ Every file appears whole or not at all: it is written beside its place, synced, 
 """
 
 import contextlib
+import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -63,6 +65,29 @@ class Run:
     @property
     def name(self) -> str:
         return self.folder.resolve().name
+
+    def epochs(self) -> list[dict]:
+        """The rows of history.csv: the phase as text, the rest as numbers; a figure that an epoch has not is left out."""
+        if not self.history.is_file():
+            return []
+        with self.history.open(encoding="utf8", newline="") as f:
+            return [{k: v if k == "phase" else float(v) for k, v in row.items() if v} for row in csv.DictReader(f)]
+
+    def kept(self) -> dict:
+        """The row of history.csv whose weights a finished run has: its last epoch, or the best of its last phase where
+        that stops early. Empty where nothing was trained."""
+        rows = self.epochs()
+        if not rows:
+            return {}
+        last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
+        rules = {p["name"]: p["early_stopping"] for p in read_json(self.plan)["phases"]}
+        if (rule := rules.get(last[0]["phase"])) is None:
+            return last[-1]
+        best, least = last[0], math.inf
+        for row in last:
+            if (measured := row.get("val_loss", row["loss"])) < least - rule["min_delta"]:
+                best, least = row, measured
+        return best
 
     def record(self, event: str, **facts) -> None:
         """Appends one line to status.jsonl: {"time", "event", ...}. A full disk here stops nothing."""

@@ -195,7 +195,7 @@ def _unit_variance(Y, kind: str):
 def _leep(one: Candidate, net, X, Y, kind: str, notes: dict) -> float | None:
     """LEEP where the weights bring the classifier of the classes they were trained on."""
     if kind != "one" or net.kind != "image" or one.backbone.pool not in (None, "avg"):
-        notes["leep"] = "only for images of one class each"
+        notes["leep"] = "it is for images of one class each, under pooled features"
         return None
     entry = catalogue.catalogue().get(one.backbone.name)
     source = entry.sources.get(net.backbone["weights"] or "") if entry else None
@@ -306,22 +306,31 @@ def text(found: dict) -> str:
             f"{_or_none(r['leep'], '.3f'):>7} {r['parameters']:>12,} {_or_none(r['flops'] and r['flops'] / 1e9, '.3f'):>7} "
             f"{_or_none(r['milliseconds'], '.1f'):>7} {_or_none(r['bytes'] and r['bytes'] / 1e6, '.2f'):>7}  {r['licence'] or 'random weights'}"
         )
+    longest = "" if tasks.kind(found["task"]["name"]) == "image" else ", as long as the longest,"
     lines += [
-        f"{found['metric']} of a linear probe and k-NN in cross-validation on {found['data']['judged']} training samples; ms: one sample in TFLite, float32, "
-        f"median of {RUNS}. * no other is both as good and as cheap in {COSTS[found['cost']]}.",
+        f"{found['metric']} of a linear probe and k-NN in cross-validation on {found['data']['judged']} training samples; ms: one sample{longest} in TFLite, "
+        f"float32, median of {RUNS}. * no other is both as good and as cheap in {COSTS[found['cost']]}.",
         found["verdict"],
     ]
     notes = sorted(
         {f"{r['name']}: {k}: {v}" for r in found["candidates"] for k, v in r["notes"].items() if k != "leep"}
     )
     lines += [f"Not measured: {note}" for note in notes]
-    reasons: dict[str, list[str]] = {}
-    for left in found["left_out"]:
-        reasons.setdefault(left["why"], []).append(left["name"])
-    for why, names in reasons.items():
-        shown = ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
-        lines.append(f"Left out: {shown}: {why}.".replace("..", "."))
+    lines += _reasons("No LEEP", [(r["name"], r["notes"]["leep"]) for r in found["candidates"] if "leep" in r["notes"]])
+    lines += _reasons("Left out", [(left["name"], left["why"]) for left in found["left_out"]])
     return "\n".join([*lines, f"Written to {found['folder']}"])
+
+
+def _reasons(what: str, named: list[tuple[str, str]]) -> list[str]:
+    """A line for each reason, with whom it concerns."""
+    of: dict[str, list[str]] = {}
+    for name, why in named:
+        of.setdefault(why, []).append(name)
+    shown = {
+        why: ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for why, names in of.items()
+    }
+    return [f"{what}: {names}: {why}.".replace("..", ".") for why, names in shown.items()]
 
 
 def _or_none(value, form: str) -> str:

@@ -27,7 +27,7 @@ from tlkeras import (
 )
 from tlkeras.backbones import keras_hub_tokens
 from tlkeras.config import Config, Phase
-from tlkeras.data import grown, masks, sounds, texts
+from tlkeras.data import grown, known, masks, sounds, texts
 from tlkeras.errors import UsageError
 from tlkeras.evaluation import Trained
 from tlkeras.fitting import Fitting
@@ -82,6 +82,7 @@ def train(
     with run.lock():
         if resume and run.model.is_file():
             progress.line(f"{run.folder} is finished already.")
+            _settle(cfg, run, progress)
             return run
         with tracking.opened(cfg, run, progress) as told:
             told_of = [told.epoch, *([each_epoch] if each_epoch else [])]
@@ -89,8 +90,10 @@ def train(
             with ready.fitting.stopped_by_signals():
                 ready.fitting.all(ready.plans, resume)
                 adaptation.finish(ready.adapting)
-            _finish(ready, run, progress)
-            told.file(card.write(run))
+            _keep(ready, run)
+            run.record("done", seconds=round(time.monotonic() - ready.fitting.began, 1))
+            _settle(cfg, run, progress)
+            told.file(run.card)
     return run
 
 
@@ -158,20 +161,14 @@ def _prepared(
     targets, weights, answer = task.learnt(held.targets, rows, network.fitted(cfg, held.answer, offline), options)
     options = task.bind(options, answer) if hasattr(task, "bind") else options
     progress.line(f"data      {held.summary()}")
+    known.note(cfg, held, run, progress)
 
     # ------------------------------------------------------------------ network
-    net = network.build(cfg, answer, precision, offline=offline)
+    net = _built(cfg, answer, used, precision, offline, progress)
     blocks = list(net.blocks)
-    progress.line(
-        f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(blocks)} blocks, {net.takes}, {precision} on the {used.upper()}"
-    )
-    if new := net.backbone.get("new"):
-        progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
-    if net.kind == "audio":
-        sounds.check(cfg.augment, net.input)
-    known = extension.grow(net.model, cfg, answer) if cfg.extend else 0
+    old = extension.grow(net.model, cfg, answer) if cfg.extend else 0
     if getattr(options, "head", None) == "prototypes":
-        prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, known)
+        prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, old)
     targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
     train_table, val_table = (held.table(r, targets, weights, net.reader) for r in (rows, held.rows("val")))
     if cfg.augment.paste and tasks.annotations(cfg.task_name) == "boxes":
@@ -218,8 +215,20 @@ def _prepared(
     return Ready(cfg, net, answer, precision, fit, phase_plans, phases, adapting)
 
 
-def _finish(ready: Ready, run: Run, progress: Progress) -> None:
-    """Keeps the network of a run whose phases are done."""
+def _built(cfg: Config, answer: dict, used: str, precision: str, offline: bool, progress: Progress) -> network.Network:
+    net = network.build(cfg, answer, precision, offline=offline)
+    progress.line(
+        f"network   {net.backbone['name']}, {net.model.count_params():,} parameters in {len(net.blocks)} blocks, {net.takes}, {precision} on the {used.upper()}"
+    )
+    if new := net.backbone.get("new"):
+        progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
+    if net.kind == "audio":
+        sounds.check(cfg.augment, net.input)
+    return net
+
+
+def _keep(ready: Ready, run: Run) -> None:
+    """Keeps the network of a run whose phases are done. The model comes last: where it is, nothing is trained any more."""
     import keras
 
     cfg, net, answer, precision = ready.cfg, ready.net, ready.answer, ready.precision
@@ -229,18 +238,23 @@ def _finish(ready: Ready, run: Run, progress: Progress) -> None:
         merged = network.rebuild(network.plain(cfg), answer, net.backbone, None, precision, run.tokenizer)
         lora.merge(done, merged.model)
         done = merged.model
-    plain = keras.Model(done.inputs, done.outputs, name=done.name)
-    with replacing(run.model) as temporary:
-        plain.save(temporary)
-    if cfg.backbone.lora:
         # The adapters alone, some hundred times smaller than the model, for who has its weights already.
         with replacing(run.adapters) as temporary:
             files.write_safetensors(temporary, lora.adapters(net.blocks))
+    plain = keras.Model(done.inputs, done.outputs, name=done.name)
+    with replacing(run.model) as temporary:
+        plain.save(temporary)
+
+
+def _settle(cfg: Config, run: Run, progress: Progress) -> None:
+    """Writes what belongs to a finished run beside its model, and is not there: a run may have been killed in between."""
     manifest = read_json(run.manifest)
-    write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
-    run.record("done", seconds=round(time.monotonic() - ready.fitting.began, 1))
-    if cfg.extend:
+    if "model" not in manifest:
+        write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
+    if cfg.extend and not run.extended.is_file():
         progress.line(f"forgotten {extension.line(extension.judge(run, cfg, progress))}")
+    if not run.card.is_file():
+        card.write(run)
 
 
 def _manifest(cfg: Config, held, answer: dict, used: str, precision: str) -> dict:

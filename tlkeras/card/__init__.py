@@ -6,6 +6,7 @@ Markdown, `model-card.md` in the run and in each artefact's folder. The headings
 
 from pathlib import Path
 
+from tlkeras import tasks
 from tlkeras.card import origin, quality
 from tlkeras.card.markdown import bullets, plain, table
 from tlkeras.card.records import Records
@@ -45,15 +46,14 @@ def text(records: Records, artefact: dict | None = None) -> str:
 
 
 def _purpose(records: Records) -> str:
-    task, backbone = records.config.task_name.replace("-", " "), records.backbone
+    task = records.config.task_name.replace("-", " ")
     named = f" into {len(records.classes)} classes" if records.classes and "classification" in task else ""
     speaks = records.config.task_name == "speech-recognition"
-    head = "with its own decoder" if records.config.task_name == "speech-to-text" else "with a head of its own"
     rows = [
         ("Task", f"{task}{named}"),
         ("Input", _input(records)),
         ("Output", _output(records)),
-        ("Network", f"{plain(backbone.get('name', records.config.backbone.name))} {head}"),
+        ("Network", _network(records)),
     ]
     if 0 < len(records.classes) <= quality.MOST:
         shown = ["space" if c == " " else plain(c) for c in records.classes]
@@ -61,12 +61,27 @@ def _purpose(records: Records) -> str:
     return table(["", ""], rows)
 
 
+def _network(records: Records) -> str:
+    """The backbone and what sits on it."""
+    cfg, options = records.config, tasks.options_of(records.config).model_dump()
+    name = plain(records.backbone.get("name", cfg.backbone.name))
+    part = f"{name} up to its block {cfg.backbone.until}" if cfg.backbone.until else name
+    if detector := options.get("detector"):
+        return f"{part}, with the detector {detector} ({options['scale']})"
+    if decoder := options.get("decoder"):
+        return f"{part}, with the decoder {decoder} of masks"
+    if cfg.task_name == "speech-to-text":
+        return f"{part} with its own decoder"
+    means = options.get("head") == "prototypes"
+    return f"{part} with a head of {'class means' if means else 'its own'}"
+
+
 def _input(records: Records) -> str:
     takes = records.backbone.get("input", {})
     reads = records.backbone.get("reads", records.backbone.get("kind"))
     if reads == "image":
         high, wide = takes["size"]
-        how = "the middle of it, cut to that shape" if takes.get("crop") else "the whole of it, bent to that shape"
+        how = "the middle of it, cut to that shape" if takes.get("crop") else "the whole of it, stretched to that shape"
         how = "the whole of it, its shape kept, top left" if takes.get("pad") else how
         return f"an image, {high}x{wide} pixels in colour: {how}"
     if reads == "text":
@@ -84,9 +99,11 @@ def _input(records: Records) -> str:
 def _output(records: Records) -> str:
     task, answer = records.config.task_name, records.answer
     if task == "object-detection":
-        return "boxes, each with a class and a score"
+        return f"at most {answer['most']} boxes, each with a class and a score from {answer['threshold']:g} up"
     if task == "semantic-segmentation":
         return "a class for every pixel"
+    if "tasks" in answer:
+        return "an answer to each of its tasks: " + ", ".join(map(plain, answer["tasks"]))
     if answer.get("multi_label"):
         return f"a score for each class; those from {answer['threshold']:g} on are given"
     if records.classes and "classification" in task and "token" not in task:
@@ -99,6 +116,7 @@ def _output(records: Records) -> str:
         "token-classification": "a tag for every word",
         "question-answering": "the place of the answer in the text",
         "sentence-embedding": "a vector for each text",
+        "masked-lm": "what words may stand in a gap",
         "speech-recognition": "what was said, as text; each word with its beginning and end in seconds",
         "speech-to-text": "what was said, as text",
     }.get(task, "text")

@@ -1,5 +1,7 @@
 """What a model was made from, and what it takes to use it or make it again."""
 
+import numpy as np
+
 from tlkeras import backbones, data, tasks
 from tlkeras.card.markdown import bullets, plain, table
 from tlkeras.card.records import SPLITS, Records
@@ -13,6 +15,7 @@ def samples(records: Records) -> str:
         ("Source", f"`{cfg.path or cfg.tfds}`"),
         ("Samples", f"{facts.get('samples', 0):,} {records.thing}s"),
         *((SPLITS[s].capitalize(), f"{n:,}") for s in data.SPLITS if (n := facts.get("splits", {}).get(s))),
+        *_read(records),
         ("Left out", f"{facts.get('skipped', 0):,} that could not be used"),
         ("SHA-256", f"`{facts.get('sha256', 'unknown')}`, over the content, label and split of every sample"),
     ]
@@ -20,8 +23,29 @@ def samples(records: Records) -> str:
     counts = records.counts()
     if counts and len(records.classes) <= MOST:
         cells = [(plain(c), *(f"{counts[s][i]:,}" for s in counts)) for i, c in enumerate(records.classes)]
+        parts.append(COUNTED.get(tasks.annotations(records.config.task_name), ""))
         parts.append(table(["class", *(SPLITS[s] for s in counts)], cells))
-    return "\n\n".join(parts)
+    return "\n\n".join(p for p in parts if p)
+
+
+COUNTED = {"boxes": "Objects of each class:", "masks": "Images that show each class:"}
+
+
+def _read(records: Records) -> list[tuple]:
+    """What is read of a table, and how long texts are."""
+    cfg, held, rows = records.config.data, records.held, []
+    if cfg.label or cfg.text:
+        read, learnt = (x if isinstance(x, list) else [x] for x in (cfg.text, cfg.label))
+        named = [f"`{n}` is read" for n in read if n] + [f"`{n}` is learnt" for n in learnt if n]
+        rows.append(("Columns", ", ".join(named)))
+    if cfg.group:
+        rows.append(("Groups", f"samples of one `{cfg.group}` lie in one split"))
+    if held is not None and records.thing == "text":
+        words = np.array([sum(len(x.split()) for x in texts) for texts in held.inputs])
+        rows.append(
+            ("Length", f"{words.min():,} to {words.max():,} words, half of the texts up to {np.median(words):,.0f}")
+        )
+    return rows
 
 
 def making(records: Records) -> str:
@@ -31,6 +55,7 @@ def making(records: Records) -> str:
         f"Backbone: {plain(about.get('name', 'unknown'))}, {_weights(records)}.",
         f"Seed {records.config.train.seed}, {manifest.get('precision', '')} on the {manifest.get('device', '').upper()}, batches of {plan.get('steps', {}).get('batch', records.config.train.batch)}.",
     ]
+    lines += _learnt_from(records)
     if records.config.backbone.lora:
         lines.append(
             f"Adapted by LoRA of rank {records.config.backbone.lora.rank}, merged into the weights afterwards."
@@ -47,13 +72,45 @@ def making(records: Records) -> str:
                 phase["name"],
                 plain(", ".join(b["block"] for b in mine if b["trained"])),
                 f"{moved:,} of {every:,}",
-                f"{records.epochs(phase['name'])} of {phase['epochs']}",
+                _epochs(records, phase),
                 f"{phase['optimizer']}, {phase['learning_rate']:g}",
             )
         )
+    if not rows:
+        return f"{bullets(lines)}\n\nNothing was trained: the head holds the mean of each class's features."
     return (
         f"{bullets(lines)}\n\n{table(['phase', 'trained blocks', 'parameters', 'epochs', 'optimizer and rate'], rows)}"
     )
+
+
+def _epochs(records: Records, phase: dict) -> str:
+    """How many epochs of a phase were trained, and which one the weights are from."""
+    if "soup" in records.manifest:  # whose members have histories, and it has none
+        return f"up to {phase['epochs']}"
+    done = records.epochs(phase["name"])
+    kept = records.kept if records.kept.get("phase") == phase["name"] else {}
+    stopped = f"; the weights are of epoch {kept['epoch']:.0f}" if kept and kept["epoch"] < done else ""
+    average = phase.get("average")
+    return f"{done} of {phase['epochs']}{stopped}{', averaged by ' + average['kind'] if average else ''}"
+
+
+def _learnt_from(records: Records) -> list[str]:
+    """Other runs, and other data, that this one learnt from."""
+    cfg, lines = records.config, []
+    if cfg.extend:
+        rows = "with its samples" if cfg.extend.old_rows else "without its samples"
+        lines.append(f"Extends the run `{cfg.extend.run}` by more classes, {rows}.")
+    if asked := cfg.distill:
+        features = f", of its features {asked.features:g}" if asked.features else ""
+        lines.append(
+            f"Taught by the run `{asked.run}`: weight of its answers {asked.weight:g} at temperature {asked.temperature:g}{features}."
+        )
+    if cfg.adapt:
+        lines.append(f"Adapted to `{cfg.adapt.path}` by {cfg.adapt.method}, without labels.")
+    if made := records.manifest.get("soup"):
+        taken = ", ".join(f"`{m['name']}`" for m in made["members"] if m["taken"])
+        lines.append(f"Its weights are the mean of those of {taken}: a {made['kind']} soup.")
+    return lines
 
 
 def _weights(records: Records) -> str:
@@ -81,8 +138,9 @@ def licences(records: Records) -> str:
 
 def use(records: Records, artefact: dict | None) -> str:
     folder = records.folder
-    text_ = records.thing == "text"
-    given = '--text "..."' if text_ else "FILE"
+    given = '--text "..."' if records.thing == "text" else "FILE"
+    if tasks.annotations(records.config.task_name):
+        given = "FILE --draw FOLDER"
     lines = [f"tlkeras predict {folder} {given}", f"tlkeras evaluate {folder} --data OTHER", f"tlkeras serve {folder}"]
     if artefact is not None:
         form = artefact["format"]
@@ -91,10 +149,25 @@ def use(records: Records, artefact: dict | None) -> str:
             if form == "saved_model"
             else [f"tlkeras bench {folder}/artefacts/{form}"]
         )
-    told = " What goes in and comes out stands in `contract.json` beside this file." if artefact else ""
-    if artefact and records.thing == "sound":
-        told += _sounds(records, artefact["format"])
-    return "```\n" + "\n".join(lines) + f"\n```\n\nThe same model again, to check: `tlkeras reproduce {folder}`.{told}"
+    again = "" if "soup" in records.manifest else f"\n\nThe same model again, to check: `tlkeras reproduce {folder}`."
+    return "```\n" + "\n".join(lines) + f"\n```{again}{_elsewhere(records, artefact) if artefact else ''}"
+
+
+def _elsewhere(records: Records, artefact: dict) -> str:
+    """How an artefact runs where tlkeras is not."""
+    folder, text = records.run.artefact(artefact["format"]), records.thing == "text"
+    if artefact["format"] == "saved_model":
+        said = "Without tlkeras: `tf.saved_model.load`" + (" after `import tensorflow_text`" if text else "")
+        said += ", or TensorFlow Serving with this folder as the model's."
+    else:
+        said = "Without tlkeras: any interpreter of TensorFlow Lite takes `model.tflite`."
+        if (folder / "tokenizer.py").is_file():
+            said += ' Numbers for a text: `python tokenizer.py "..."`, beside it.'
+        if records.thing != "sound" and (folder / "decode.py").is_file():
+            said += " `decode.py` beside it makes boxes of what comes out."
+    if records.thing == "sound":
+        said += _sounds(records, artefact["format"])
+    return f"\n\n{said} What goes in and comes out stands in `contract.json`."
 
 
 def _sounds(records: Records, form: str) -> str:

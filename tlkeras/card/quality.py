@@ -2,11 +2,13 @@
 
 import datetime
 
+from tlkeras.baselines import LABELS
 from tlkeras.card.markdown import plain, table
 from tlkeras.card.records import SPLITS, Records
 
 FEW = 300  # as in the report: below this many samples the width of the interval is the message
 MOST = 40  # classes that are listed one by one
+COUNTED = {"object-detection": "objects", "semantic-segmentation": "pixels", "token-classification": "entities"}
 MEANS = {
     "accuracy": "part of the answers that are right",
     "macro_f1": "finding a class and not inventing it in one figure, the mean over classes; 1 is best",
@@ -20,10 +22,15 @@ MEANS = {
     "recall_at_1": "part of the texts whose own pair is the nearest; 1 is best",
 }
 
+BOXES = (
+    "map 50 and map 75 ask a frame to share 50 or 75 % with the true one; map is the mean over 50 to 95 %. Small, medium "
+    "and large objects cover less than 32x32, less than 96x96, and more pixels. ar 10: what is found by 10 boxes an image."
+)
+
 
 def quality(records: Records) -> str:
     parts = []
-    if not records.test:
+    if "test" not in records.metrics:
         counted = records.manifest.get("data", {}).get("splits", {}).get("test", 0)
         parts.append(
             f"**Not measured yet** on the {counted:,} {records.thing}s that were kept apart for it. "
@@ -31,18 +38,19 @@ def quality(records: Records) -> str:
             if counted
             else "**Never measured on samples apart**: the data has no test split."
         )
-        if "val" not in records.metrics and (last := records.last):
+        if "val" not in records.metrics:
             shown = ", ".join(
-                f"{k[4:].replace('_', ' ')} {float(v):.4f}" for k, v in last.items() if k.startswith("val_") and v
+                f"{k[4:].replace('_', ' ')} {v:.4f}" for k, v in records.kept.items() if k.startswith("val_")
             )
-            parts.append(
-                f"On the validation samples after the last epoch, which steered training: {shown}." if shown else ""
-            )
+            chose = ", which chose the epoch" if records.steered else ""
+            parts.append(f"On the validation samples{chose}: {shown}." if shown else "")
     for split, result in records.metrics.items():
         if split in SPLITS:
             parts.append(_measured(records, split, result))
-    if (shown := records.test or records.metrics.get("data")) and shown.get("per_class"):
+    if (shown := records.judged) and shown.get("per_class"):
         parts.append(_by_class(records, shown))
+    if shown and "rows" in (beside := records.baselines.get(shown["split"], {})):
+        parts.append(_beside(beside))
     if done := records.reproduced:
         day = datetime.datetime.fromtimestamp(done["time"], datetime.UTC).date()
         came = "the same figures" if done["holds"] else "other figures"
@@ -54,7 +62,9 @@ def quality(records: Records) -> str:
 def _measured(records: Records, split: str, result: dict) -> str:
     told = {
         "test": "Training saw none of these, nor was it steered by them.",
-        "val": "These steered training, so the figures flatter.",
+        "val": "These chose what was kept of training, so the figures flatter."
+        if records.steered
+        else "Training saw none of these; they are what its settings may have been chosen by.",
         "train": "It was trained on these: the figures say nothing about new ones.",
         "data": "These are from elsewhere and were not trained on.",
     }[split]
@@ -65,6 +75,10 @@ def _measured(records: Records, split: str, result: dict) -> str:
         rows.append((name.replace("_", " "), "not defined" if value is None else f"{value:.4f}", band))
     main = result["main"]
     meaning = f" {main.replace('_', ' ')}: {MEANS[main]}." if main in MEANS else ""
+    if records.config.task_name == "object-detection":
+        meaning += f" {BOXES}"
+        if (best := result.get("threshold")) is not None:
+            meaning += f" Precision, recall and f1 are those at the score where f1 is best, {best:.3g}."
     head = f"On {result['n']:,} {SPLITS[split]} {records.thing}s. {told}{meaning}"
     return f"{head}\n\n{table(['metric', 'value', '95 % interval'], rows)}"
 
@@ -74,8 +88,7 @@ def _by_class(records: Records, result: dict) -> str:
     figures = [k for k in per if k not in ("class", "support")]
     first = next((k for k in ("f1", "ap", "iou", "recall") if k in figures), figures[0])
     order = sorted(range(len(per["class"])), key=lambda i: (per[first][i] is None, per[first][i]))
-    counted = {"object-detection": "objects", "semantic-segmentation": "pixels", "token-classification": "entities"}
-    named = counted.get(records.config.task_name, f"{records.thing}s")
+    named = COUNTED.get(records.config.task_name, f"{records.thing}s")
     rows = [
         (
             plain(per["class"][i]),
@@ -89,8 +102,19 @@ def _by_class(records: Records, result: dict) -> str:
     return f"{head}\n\n{table(['class', named, *(k.replace('_', ' ') for k in figures)], rows)}{more}"
 
 
+def _beside(found: dict) -> str:
+    """What simple answers to the same samples are worth."""
+    rows = []
+    for row in found["rows"]:
+        name = "mean" if row["name"] == "majority" and found["metric"] == "rmse" else LABELS[row["name"]]
+        rows.append((name, f"{row['value']:.4f}", f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f}"))
+    metric = found["metric"].replace("_", " ")
+    head = "Beside simple answers to the same samples, without training any block:"
+    return f"{head}\n\n{table(['', metric, '95 % interval'], rows)}\n\n{found['verdict']}"
+
+
 def limits(records: Records) -> list[str]:
-    said, thing, result = [], records.thing, records.test
+    said, thing, result = [], records.thing, records.judged
     source = f"`{records.config.data.path or records.config.data.tfds}`"
     if result and result["n"] < FEW:
         said.append(f"Judged on {result['n']:,} {thing}s only: look at the intervals, not at the last digits.")
@@ -102,7 +126,7 @@ def limits(records: Records) -> list[str]:
         said.append(f"It writes {len(records.classes)} {what}, whatever is said.")
     elif records.classes:
         said.append(f"It knows {len(records.classes)} classes; anything else is missed, or taken for one of these.")
-    for words, names in _weak(result, records.config.task_name) if result else ():
+    for words, names in _weak(records, result) if result else ():
         said.append(f"{words}: {', '.join(map(plain, names[:20]))}{' and more' if len(names) > 20 else ''}.")
     if isinstance(counts := records.counts(), dict) and "train" in counts:
         most, least = counts["train"].argmax(), counts["train"].argmin()
@@ -112,6 +136,9 @@ def limits(records: Records) -> list[str]:
             )
     if near := records.report.get("near_duplicates"):
         said.append(f"{len(near)} {thing}s are nearly the same in two splits, so the figures may flatter.")
+    for folder, seen in records.report.get("known", {}).items():
+        counted = " and ".join(f"{n:,} of the {SPLITS[split]} {thing}s" for split, n in seen.items())
+        said.append(f"It learnt from `{folder}`, which was trained on {counted}: figures on these flatter.")
     if "data" not in records.metrics:
         said.append(f"All samples come from {source}; how it does on {thing}s from elsewhere was not measured.")
     if records.backbone.get("reads") == "text" or thing == "text":
@@ -119,19 +146,21 @@ def limits(records: Records) -> list[str]:
     if thing == "sound":
         said.append("Voices, rooms, microphones and languages other than those of the data were not tried.")
     said.append("Not tested: disturbed or hostile inputs, drift over time, and differences between groups of people.")
-    said.append("One training with one seed on one split; another gives other figures.")
+    if "soup" not in records.manifest:
+        said.append("One training with one seed on one split; another gives other figures.")
     return said
 
 
-def _weak(result: dict, task: str) -> list[tuple[str, list]]:
-    per = result.get("per_class")
+def _weak(records: Records, result: dict) -> list[tuple[str, list]]:
+    per, task = result.get("per_class"), records.config.task_name
     if not per or task == "semantic-segmentation":
         return []
+    counted = f"{SPLITS[result['split']]} {COUNTED.get(task, records.thing + 's')}"
     found = per.get("ar") or per.get("recall")
     pairs = list(zip(per["class"], per["support"], found or [1] * len(per["class"]), strict=True))
     scarce = [c for c, s, _ in pairs if s < 5]
     lost = [c for c, s, r in pairs if s and not r]
     return [
-        *([("Fewer than five test samples, so their figures mean little", scarce)] if scarce else []),
-        *([("Never recognised in the test", lost)] if lost else []),
+        *([(f"Fewer than five {counted}, so their figures mean little", scarce)] if scarce else []),
+        *([(f"Never recognised among the {counted}", lost)] if lost else []),
     ]

@@ -1,8 +1,8 @@
 """The records of a run that a card is written from."""
 
-import csv
 import json
 import shlex
+from collections import Counter
 
 import numpy as np
 
@@ -27,19 +27,22 @@ class Records:
         self.classes = self.answer.get("classes") or []
         self.thing = THINGS[tasks.kind(self.config.task_name)]
         self.held = data.reopen(run) if run.splits.is_file() else None
-        self.test = self.metrics.get("test")
+        self.baselines = found(run.baselines)
+        self.history, self.kept = run.epochs(), run.kept()
 
-        self.history = []
-        if run.history.is_file():
-            with run.history.open(encoding="utf8", newline="") as f:
-                self.history = list(csv.DictReader(f))
+    @property
+    def judged(self) -> dict | None:
+        """The result that says most of new samples: of the test split, else of other data, else of validation."""
+        return next((self.metrics[s] for s in ("test", "data", "val") if s in self.metrics), None)
+
+    @property
+    def steered(self) -> bool:
+        """Whether the validation samples chose an epoch or a member."""
+        stopped = any(p.get("early_stopping") for p in self.plan.get("phases", []))
+        return stopped or self.manifest.get("soup", {}).get("kind") == "greedy"
 
     def epochs(self, phase: str) -> int:
         return sum(row["phase"] == phase for row in self.history)
-
-    @property
-    def last(self) -> dict:
-        return self.history[-1] if self.history else {}
 
     @property
     def reproduced(self) -> dict | None:
@@ -57,8 +60,16 @@ class Records:
         return shlex.quote(str(self.run.folder))
 
     def counts(self) -> dict | None:
-        """Samples of each class by split, where samples have classes as a whole."""
+        """Of each class by split: samples, objects in pictures with boxes, or pictures with masks that show it. None where
+        a label is neither."""
         held = self.held
-        if held is None or not self.classes or not isinstance(held.targets, np.ndarray):
+        if held is None or not self.classes:
             return None
-        return {s: held.targets[held.rows(s)].sum(0).astype(int) for s in data.SPLITS if len(held.rows(s))}
+        parts = {s: held.rows(s) for s in data.SPLITS if len(held.rows(s))}
+        if places := tasks.annotations(self.config.task_name):
+            shown = list if places == "boxes" else set
+            found = {s: Counter(n for i in rows for n in shown(held.labels[i]["names"])) for s, rows in parts.items()}
+            return {s: np.array([count[c] for c in self.classes]) for s, count in found.items()}
+        if not isinstance(held.targets, np.ndarray):
+            return None
+        return {s: held.targets[rows].sum(0).astype(int) for s, rows in parts.items()}

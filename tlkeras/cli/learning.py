@@ -17,16 +17,17 @@ from tlkeras.errors import UsageError
 @quiet_option
 def train(config, sets, out, resume, device, from_scout, offline, quiet):
     """Trains CONFIG, or a config made for the folder or table of data that CONFIG is."""
-    from tlkeras import adaptation, evaluation, run, training
+    from tlkeras import adaptation, run, training
 
     sets = (*sets, f"train.device={device}") if device else sets
     made = training.train(config, out, sets, resume, offline, quiet, from_scout)
-    last = evaluation.last_epoch(made)
-    text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in last.items())}" if last else "")
+    kept = {k: v if k == "phase" else round(v, 4) for k, v in made.kept().items() if k != "seconds"}
+    kept |= {"epoch": int(kept["epoch"])} if kept else {}
+    text = f"\nTrained {made.folder}" + (f": {', '.join(f'{k} {v}' for k, v in kept.items())}" if kept else "")
     adapted = adaptation.written(made)
     text += f"\n{adaptation.lines(adapted)}" if adapted else ""
     return Answer(
-        {"run": str(made.folder), "last": last, "audit": run.read_json(made.audit)["rows"], "adapt": adapted},
+        {"run": str(made.folder), "kept": kept, "audit": run.read_json(made.audit)["rows"], "adapt": adapted},
         text,
         f"tlkeras evaluate {made.folder}",
     )
@@ -110,7 +111,7 @@ def evaluate(run, split, data, batch, baselines, against, quiet):
     "-s", "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value: -s sweep.trials=5",
     shell_complete=completion.complete_set,
 )  # fmt: skip
-@click.option("--out", type=PATH, help="Folder of the sweep; default: saved_models/NAME-sweep.")
+@click.option("-o", "--out", type=PATH, help="Folder of the sweep; default: saved_models/NAME-sweep.")
 @click.option("--resume", is_flag=True, help="CONFIG is the folder of a sweep: go on with it.")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all; default: the config's.")
 @offline_option
@@ -125,7 +126,7 @@ def sweep(config, sets, out, resume, trials, offline, quiet):
 
 @verb("reproduce")
 @run_argument
-@click.option("--out", type=PATH, help="The new run folder; default: beside RUN, as NAME-again.")
+@click.option("-o", "--out", type=PATH, help="The new run folder; default: beside RUN, as NAME-again.")
 @offline_option
 @quiet_option
 def reproduce(run, out, offline, quiet):

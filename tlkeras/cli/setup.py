@@ -1,5 +1,7 @@
 """Verbs before a run: the machine, a config, the catalogue, what to train and how fast."""
 
+import shlex
+
 import click
 
 from tlkeras import completion
@@ -77,7 +79,7 @@ def find_rate(config, sets, phase, updates, lowest, highest, out, offline, quiet
     from tlkeras import rates
 
     found = rates.find_rate(config, phase, sets, updates, lowest, highest, out, offline, quiet)
-    following = f"tlkeras train {config}" + (f" -s {found['set']}" if found["set"] else "")
+    following = f"tlkeras train {config}{_again(sets)}" + (f" -s {found['set']}" if found["set"] else "")
     return Answer(found, rates.text(found), following)
 
 
@@ -100,4 +102,9 @@ def scout(config, sets, backbones, latency, offline, quiet):
 
     names = [b for b in (backbones or "").split(",") if b.strip()]
     found = scouting.scout(config, names, sets, offline, latency, quiet)
-    return Answer(found, scouting.text(found), f"tlkeras train {config} --from-scout best")
+    return Answer(found, scouting.text(found), f"tlkeras train {config}{_again(sets)} --from-scout best")
+
+
+def _again(sets) -> str:
+    """The overrides that were given, as a shell takes them once more."""
+    return "".join(f" -s {shlex.quote(one)}" for one in sets)

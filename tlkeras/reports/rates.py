@@ -9,7 +9,7 @@ from tlkeras.reports.page import Html, figure, tag
 STYLE = """text{fill:#62615b;font:11px system-ui,"Noto Sans","Liberation Sans",sans-serif}
 .axis{stroke:#62615b}.grid{stroke:#dedcd4}.rule{stroke:#62615b;stroke-dasharray:2 3}
 .a{fill:none;stroke:#0062a0;stroke-width:2;stroke-linejoin:round}.b{fill:none;stroke:#be4a00;stroke-width:1;opacity:.45}
-.dot{fill:#0062a0;stroke:none}.said{fill:#1e1e1c}"""
+.dot{fill:#0062a0;stroke:none}.said{fill:#1e1e1c;paint-order:stroke;stroke:#fdfdfb;stroke-width:4px}"""  # readable over the line of the other mark
 MARGIN = 12
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

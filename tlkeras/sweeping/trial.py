@@ -1,6 +1,5 @@
 """One trial: a run that is judged after each epoch, ended early or measured at its end."""
 
-import csv
 import gc
 import json
 import shutil
@@ -10,7 +9,7 @@ from tlkeras import evaluation, training
 from tlkeras.config.document import quoted
 from tlkeras.errors import ConfigError, Diverged, Interrupted, MachineError, ModelError, UsageError, nearest
 from tlkeras.reports.search import shortened
-from tlkeras.run import Run, read_json
+from tlkeras.run import Run
 from tlkeras.sweeping.result import short
 from tlkeras.sweeping.search import Search, ended
 
@@ -62,7 +61,7 @@ def attempt(search: Search, trial) -> None:
     sets = ["sweep=null", *(f"{key}={quoted(value)}" for key, value in given.items())]
     try:
         run = training.train(search.file, folder, sets, offline=search.offline, quiet=True, each_epoch=judged)
-        row = kept(run)
+        row = run.kept()
         trial.set_user_attr("val_loss", row["val_loss"])
         if search.counted:
             value = row["val_loss" if search.metric == "val_loss" else f"val_{search.metric}"]
@@ -102,20 +101,3 @@ def _measured(search: Search, run: Run) -> float:
     if metrics[search.metric] is None:
         raise ModelError(f"{search.metric} is not defined on the validation split")
     return metrics[search.metric]
-
-
-def kept(run: Run) -> dict:
-    """The row of history.csv whose weights a finished run has: its last epoch, or the best of its last phase where that
-    stops early."""
-    with run.history.open(encoding="utf8", newline="") as f:
-        rows = [{k: v if k == "phase" else float(v) for k, v in row.items() if v} for row in csv.DictReader(f)]
-    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
-    plan = read_json(run.plan)
-    rule = next(p for p in plan["phases"] if p["name"] == last[0]["phase"])["early_stopping"]
-    if rule is None:
-        return last[-1]
-    best = last[0]
-    for row in last[1:]:
-        if row["val_loss"] < best["val_loss"] - rule["min_delta"]:
-            best = row
-    return best

@@ -112,7 +112,7 @@ export: [tflit]
         "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
         "c.yaml:9:33: train.phases.0.epochs: must be at least 1; received 0.",
         "c.yaml:9:65: train.phases.0.optimizer: must be 'adamw', 'adam', 'sgd', 'lion' or 'rmsprop'; received 'adamm'. Did you mean adam?",
-        "c.yaml:10:7: train.phases.1.train is missing.",
+        "c.yaml:10:7: train.phases.1.train is missing. It means: Blocks to train: names, globs, ranges `block3..block5`, slices `blocks[-2:]`, `head`, `all`.",
         "c.yaml:10:31: train.phases.1.learning_rate: must be more than 0; received -1.",
         "c.yaml:11:10: export: there is no format 'tflit'; there are saved_model, tflite, tflite-float16, tflite-dynamic, tflite-int8. Did you mean tflite?",
     ]
@@ -159,7 +159,10 @@ def test_keys_that_look_like_types_are_found(tmp_path, key):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "c.yaml:1:1: task is missing."),
+        (
+            "",
+            "c.yaml:1:1: task is missing. It means: What is learned, such as image-classification or object-detection; a mapping with 'name' to set its options.",
+        ),
         ("# nothing yet\n", "c.yaml:1:1: data is missing."),
         (
             SMALL.replace("image-classification", "{}"),

@@ -154,6 +154,7 @@ def test_what_is_not_there_is_told_with_the_nearest_name(tmp_path):
     assert "Did you mean photos?" in refused("there is no such file or folder", path=tmp_path / "photo")
     assert "Did you mean labels.csv?" in refused("there is no such file or folder", path=tmp_path / "label.csv")
     refused("there is no such file or folder", path=tmp_path / "no" / "where.parquet")
+    assert "Did you mean photos?" in refused("there is no such file or folder", path=tmp_path / "fotos" / "bird")
     (tmp_path / "data.json").write_text("{}")
     refused(
         r"data is a folder of class folders, a \.csv, \.tsv or \.parquet table, or \*\.tfrecord\* files; received data\.json",

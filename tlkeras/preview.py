@@ -34,7 +34,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, data, network, prefix, tasks
-    from tlkeras.data import grown, several, sounds, text_sources, texts
+    from tlkeras.data import grown, several, sounds, splits, text_sources, texts
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
@@ -54,6 +54,10 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     targets, answer = task.targets(
         samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
     )
+    if not (cfg.extend or cfg.data.on_bad == "skip"):
+        # As if no two samples had the same bytes: that much can be told without reading them.
+        strata = data.named(task.strata(targets, answer), answer, len(samples))
+        splits.assign(samples.ids, strata, samples.groups, samples.splits, cfg.data.val, cfg.data.test, cfg.data.seed)
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), answer, options)
     stated = set(filter(None, samples.splits))
     parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}
@@ -85,6 +89,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
             "tokens": tokens,
             "domain": _domain(cfg, phases, i),
+            "weights": net.backbone.get("random"),
         }
         for i, p in enumerate(phases)
     }
@@ -126,6 +131,8 @@ def text(rows: list[dict]) -> str:
             )
         if first["tokens"]:
             out.append(f"  tokens: {first['tokens']}")
+        if first["weights"]:
+            out.append(f"  weights: {first['weights']}")
         if first["domain"]:
             out.append(f"  another domain: {first['domain']}")
         out.append(f"  below the first trained layer: {first['prefix']}")

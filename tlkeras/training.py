@@ -167,6 +167,8 @@ def _prepared(
     )
     if new := net.backbone.get("new"):
         progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
+    if why := net.backbone.get("random"):
+        progress.line(f"weights   {why}")
     if net.kind == "audio":
         sounds.check(cfg.augment, net.input)
     known = extension.grow(net.model, cfg, answer) if cfg.extend else 0

@@ -179,5 +179,10 @@ def splits(cells: list, lines: list[int], word: str) -> tuple[list, list[str]]:
 
 
 def absent(path: Path) -> DataError:
-    near = nearest(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
-    return DataError(f"{path}: there is no such file or folder.{near}")
+    """The error for a path that is not there, with the name nearest to the first part of it that is missing."""
+    lost = path
+    while not lost.parent.exists():
+        lost = lost.parent
+    near = nearest(lost.name, os.listdir(lost.parent) if lost.parent.is_dir() else [])
+    seen = "" if path.is_absolute() else f" It was looked for in {Path.cwd()}, where tlkeras was started."
+    return DataError(f"{path}: there is no such file or folder.{near}{seen}")

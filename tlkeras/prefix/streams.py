@@ -173,7 +173,11 @@ def _tried(graph, feeds, fetches, model, finish) -> tuple[Callable | None, str |
 def _telling(e: Exception) -> str:
     """The line of OpenVINO's report that says what is wrong; the others are places in its sources."""
     lines = [line.strip("- \t") for line in str(e).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check ", "FrontEnd API", "Model wasn't", "Summary"))]
+    told = [
+        line
+        for line in lines
+        if not line.startswith(("Exception from", "Check ", "FrontEnd API", "Model wasn't", "Summary"))
+    ]
     return (told or lines or ["no reason given"])[0][:160]
 
 

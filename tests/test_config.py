@@ -757,6 +757,16 @@ def test_init_proposes_for_sounds_what_was_measured_as_best(tmp_path):
     ]
 
 
+def test_init_takes_the_kind_that_most_files_are_of(tmp_path):
+    for kind in ("cat", "dog"):
+        (tmp_path / "p" / kind).mkdir(parents=True)
+        for i in range(4):
+            (tmp_path / "p" / kind / f"{i}.jpg").write_bytes(b"x")
+    (tmp_path / "p" / "cat" / "README.txt").write_text("Photographs of cats.")
+    (tmp_path / "p" / "dog" / "bark.wav").write_bytes(b"x")
+    assert configure.load(configure.init(tmp_path / "p", tmp_path / "p.yaml"))[0].task_name == "image-classification"
+
+
 def test_init_leaves_the_splits_of_the_data_alone(tmp_path):
     for part in ("train", "val"):
         for kind in ("cat", "dog"):

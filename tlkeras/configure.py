@@ -266,19 +266,15 @@ def _written(phase: config.Phase) -> str:
 
 def _look(path: Path):
     """Task, YAML lines of columns and a Data section for a folder or table."""
-    from tlkeras.data import box_sources, sound_sources, tables
+    from tlkeras.data import box_sources, tables
 
     if places := box_sources.kind(path):
         task = {"boxes": "object-detection", "masks": "semantic-segmentation"}[places]
         return task, "", config.Data(path=str(path))
-    if path.is_dir() and sound_sources.files(path)[0]:
-        transcribed = (path / "train.tsv").is_file() and (path / "clips").is_dir()
-        task = "speech-recognition" if transcribed else "audio-classification"
-        return task, "", config.Data(path=str(path))
-    if path.is_dir() and not any(path.rglob("*.txt")):
-        return "image-classification", "", config.Data(path=str(path))
+    if path.is_dir() and (path / "train.tsv").is_file() and (path / "clips").is_dir():
+        return "speech-recognition", "", config.Data(path=str(path))
     if path.is_dir():
-        return "text-classification", "", config.Data(path=str(path))
+        return f"{_mostly(path)}-classification", "", config.Data(path=str(path))
     if path.suffix.lower() not in tables.SUFFIXES:
         return "image-classification", "", config.Data(path=str(path))
     rows, _ = tables.columns(path)
@@ -304,6 +300,17 @@ def _look(path: Path):
     if kind == "audio" and not numbers and len({str(v) for v in rows[label]}) > 20:
         task = "speech-recognition"
     return task, columns, config.Data.model_validate({"path": str(path), **section})
+
+
+def _mostly(folder: Path) -> str:
+    """What the files below a folder are, by suffix: one README.txt among photographs does not make them texts."""
+    from collections import Counter
+
+    from tlkeras.data import signatures, waveforms
+
+    kinds = dict.fromkeys(waveforms.SUFFIXES, "audio") | dict.fromkeys(signatures.SUFFIXES, "image") | {".txt": "text"}
+    counts = Counter(kinds[s] for p in folder.rglob("*") if (s := p.suffix.lower()) in kinds)
+    return max(("image", "audio", "text"), key=lambda kind: counts[kind])
 
 
 def _inputs(rows: dict) -> str | None:

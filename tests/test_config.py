@@ -112,7 +112,7 @@ export: [tflit]
         "c.yaml:7:3: train.batch: must be a whole number or 'auto'; received 'many'.",
         "c.yaml:9:33: train.phases.0.epochs: must be at least 1; received 0.",
         "c.yaml:9:65: train.phases.0.optimizer: must be 'adamw', 'adam', 'sgd', 'lion' or 'rmsprop'; received 'adamm'. Did you mean adam?",
-        "c.yaml:10:7: train.phases.1.train is missing.",
+        "c.yaml:10:7: train.phases.1.train is missing. It means: Blocks to train: names, globs, ranges `block3..block5`, slices `blocks[-2:]`, `head`, `all`.",
         "c.yaml:10:31: train.phases.1.learning_rate: must be more than 0; received -1.",
         "c.yaml:11:10: export: there is no format 'tflit'; there are saved_model, tflite, tflite-float16, tflite-dynamic, tflite-int8. Did you mean tflite?",
     ]
@@ -159,7 +159,10 @@ def test_keys_that_look_like_types_are_found(tmp_path, key):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "c.yaml:1:1: task is missing."),
+        (
+            "",
+            "c.yaml:1:1: task is missing. It means: What is learned, such as image-classification or object-detection; a mapping with 'name' to set its options.",
+        ),
         ("# nothing yet\n", "c.yaml:1:1: data is missing."),
         (
             SMALL.replace("image-classification", "{}"),
@@ -709,6 +712,70 @@ def test_init_finds_the_columns_of_a_table(tmp_path):
         "no",
         "group",
     )
+
+
+def test_the_page_of_configs_lists_every_key_of_every_section():
+    from pathlib import Path
+
+    from tlkeras.config import records
+    from tlkeras.config.section import Section
+
+    page = (Path(__file__).parent.parent / "docs" / "configs.md").read_text("utf8")
+    listed = {}
+    for part in re.split(r"^#{2,3} ", page, flags=re.M):
+        for title in part.partition("\n")[0].split(", "):
+            listed[title] = set(re.findall(r"^\| `([^`]+)` \|", part, re.M))
+    known = dict(tasks.options()) | {"backbone.sound": records.Hearing, "backbone.lora": records.Lora}
+    for key, field in records.Config.model_fields.items():
+        for form in (field.annotation, *typing.get_args(field.annotation)):
+            if isinstance(form, type) and issubclass(form, Section):
+                known[key] = form
+    assert len(known) > 25
+    assert {k: lost for k, record in known.items() if (lost := set(record.model_fields) - listed.get(k, set()))} == {}
+
+
+def test_init_proposes_for_sounds_what_was_measured_as_best(tmp_path):
+    import wave
+    from pathlib import Path
+
+    for kind in ("en", "fr"):
+        (tmp_path / "sounds" / kind).mkdir(parents=True)
+        for i in range(8):
+            with wave.open(str(tmp_path / "sounds" / kind / f"{i}.wav"), "wb") as f:
+                f.setnchannels(1)
+                f.setsampwidth(2)
+                f.setframerate(8000)
+                f.writeframes(bytes(16000))
+    made, _ = configure.load(configure.init(tmp_path / "sounds", tmp_path / "s.yaml"))
+    best, _ = configure.load(Path(__file__).parent.parent / "configs/audio/language.yaml")
+    assert made.task == best.task
+    assert made.backbone.model_copy(update={"weights": "imagenet"}) == best.backbone  # the 8 kHz of the files too
+    assert (made.data.val, made.data.test) == (best.data.val, best.data.test)
+    keys = ("name", "train", "learning_rate", "weight_decay", "early_stopping")
+    assert [[getattr(p, k) for k in keys] for p in made.train.phases] == [
+        [getattr(p, k) for k in keys] for p in best.train.phases
+    ]
+
+
+def test_init_takes_the_kind_that_most_files_are_of(tmp_path):
+    for kind in ("cat", "dog"):
+        (tmp_path / "p" / kind).mkdir(parents=True)
+        for i in range(4):
+            (tmp_path / "p" / kind / f"{i}.jpg").write_bytes(b"x")
+    (tmp_path / "p" / "cat" / "README.txt").write_text("Photographs of cats.")
+    (tmp_path / "p" / "dog" / "bark.wav").write_bytes(b"x")
+    assert configure.load(configure.init(tmp_path / "p", tmp_path / "p.yaml"))[0].task_name == "image-classification"
+
+
+def test_init_leaves_the_splits_of_the_data_alone(tmp_path):
+    for part in ("train", "val"):
+        for kind in ("cat", "dog"):
+            (tmp_path / "p" / part / kind).mkdir(parents=True)
+            for i in range(4):
+                (tmp_path / "p" / part / kind / f"{i}.jpg").write_bytes(b"x")
+    text = configure.init(tmp_path / "p", tmp_path / "p.yaml").read_text("utf8")
+    assert "# val: the data has its own" in text
+    assert "test: 0.2" in text
 
 
 def test_every_config_that_travels_with_the_repository_is_right():

@@ -209,7 +209,12 @@ def test_segformers_decoder_gives_what_keras_hub_gives(preset, classes):
 
 def test_a_decoder_of_another_width_begins_at_random(preset):
     _, folder = preset("segformer")
-    assert "new" not in network.build(config(folder, width=8), ANSWER).backbone
+    about = network.build(config(folder, width=8), ANSWER).backbone
+    assert "new" not in about
+    # A stranger who asks for a SegFormer expects that it is one: what is not taken is said.
+    assert "begins at random: that of the preset is `decoder: segformer, width: 16, stride: 4`" in about["random"]
+    assert about["random"].endswith("asks for decoder segformer, width 8, stride 4")
+    assert "random" not in network.build(config(folder), ANSWER).backbone
     about = json.loads((folder / "config.json").read_text())
     assert keras_hub_places.decoder(folder, about, 16) and not keras_hub_places.decoder(folder, about, 8)
 

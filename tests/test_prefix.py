@@ -287,6 +287,31 @@ def test_the_fast_pass_gives_what_the_network_gives(write_config):
     assert (alone == out).all()
 
 
+def test_what_openvino_cannot_run_is_said_and_computed_by_tensorflow():
+    import keras
+    import tensorflow as tf
+
+    from tlkeras.prefix import streams
+
+    pytest.importorskip("openvino")
+
+    class Gamma(keras.layers.Layer):
+        def call(self, x):
+            return tf.math.igamma(x + 1.0, x + 2.0)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(Gamma()(image)))
+    stream = streams.open_stream(model, "uint8")
+    assert stream.name.startswith("tensorflow")
+    assert "OpenVINO cannot run this network" in stream.slower
+    assert "Igamma" in stream.slower
+    x = np.random.default_rng(0).integers(0, 255, (8, 4, 4, 3)).astype("uint8")
+    np.testing.assert_allclose(stream.call(x)[0], model(x.astype("float32")), rtol=1e-4)
+
+
 def test_cache_lists_and_prunes(write_config, tmp_path):
     env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 

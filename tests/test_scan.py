@@ -378,9 +378,9 @@ def test_equal_files_with_two_labels_or_in_two_splits_are_refused():
     ids = [f"f{i}.jpg" for i in range(6)]
     hashes = ["a", "a", "b", "b", "c", "d"]
     scan.refuse_contradictions(ids, hashes, ["x", "x", "y", "y", "x", "y"], [None, "train", "test", "test", None, None])
-    with pytest.raises(DataError, match=r"(?s)1 sets .* different labels: f0.jpg \(x\), f1.jpg \(y\)"):
+    with pytest.raises(DataError, match=r"(?s)1 set .* different labels: f0.jpg \(x\), f1.jpg \(y\)"):
         scan.refuse_contradictions(ids, hashes, ["x", "y", "y", "y", "x", "y"], [None] * 6)
-    with pytest.raises(DataError, match=r"(?s)1 sets .* different splits: f2.jpg \(train\), f3.jpg \(val\)"):
+    with pytest.raises(DataError, match=r"(?s)1 set .* different splits: f2.jpg \(train\), f3.jpg \(val\)"):
         scan.refuse_contradictions(ids, hashes, list("xxyyxy"), [None, None, "train", "val", None, None])
     with pytest.raises(DataError, match="different labels"):
         scan.refuse_contradictions(ids, hashes, [["x"], ["x", "y"], None, None, None, None], [None] * 6)

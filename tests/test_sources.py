@@ -19,7 +19,7 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tlkeras.config import Data  # noqa: E402
-from tlkeras.data import sources  # noqa: E402
+from tlkeras.data import sources, tables  # noqa: E402
 from tlkeras.errors import DataError, MachineError, StorageError  # noqa: E402
 
 
@@ -149,11 +149,27 @@ def test_links_are_followed_only_when_asked_for_and_only_inside(tmp_path):
     refused("every class folder needs images; empty: out", path=root, follow_symlinks=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("t.csv", "image;label\na.jpg;x\n", "has commas between its columns; this header has semicolons"),
+        ("t.csv", "image\tlabel\na.jpg\tx\n", "Save the table with commas, or call it .tsv"),
+        ("t.tsv", "image,label\na.jpg,x\n", "has tabs between its columns; this header has commas"),
+    ],
+)
+def test_a_table_with_other_separators_is_told_so(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as refusal:
+        tables.columns(tmp_path / name)
+    assert said in str(refusal.value)
+
+
 def test_what_is_not_there_is_told_with_the_nearest_name(tmp_path):
     fill(tmp_path, "photos/cat/1.jpg", "labels.csv")
     assert "Did you mean photos?" in refused("there is no such file or folder", path=tmp_path / "photo")
     assert "Did you mean labels.csv?" in refused("there is no such file or folder", path=tmp_path / "label.csv")
     refused("there is no such file or folder", path=tmp_path / "no" / "where.parquet")
+    assert "Did you mean photos?" in refused("there is no such file or folder", path=tmp_path / "fotos" / "bird")
     (tmp_path / "data.json").write_text("{}")
     refused(
         r"data is a folder of class folders, a \.csv, \.tsv or \.parquet table, or \*\.tfrecord\* files; received data\.json",
@@ -229,7 +245,7 @@ def test_missing_columns_are_named_with_the_nearest(folder):
         folder, "image,label\nimg/a.jpg,x\n", image="file", label=["x", "label"], group="patient", split="part"
     )
     assert "no column 'file', 'x', 'patient', 'part'." in said
-    assert "separated by commas in a .csv" in wrong(folder, "image;label\nimg/a.jpg;x\n")
+    assert "this header has semicolons" in wrong(folder, "image;label\nimg/a.jpg;x\n")
     assert len(sources.read(table(folder, "image,label,more,and more\nimg/a.jpg,x,,\n"))) == 1
 
 

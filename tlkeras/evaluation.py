@@ -184,6 +184,8 @@ def outputs(trained: Trained, table, batch: int | None = None, progress: Progres
     stream = streams.open_stream(net.model, dtype, inside, batch)
     kind, done = pipeline.of(table), 0
     if progress:
+        if stream.slower:
+            progress.line(stream.slower)
         progress.start()
     with data.changed_files():
         # Texts are passed by length, so their order is put right again part by part.

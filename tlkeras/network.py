@@ -150,20 +150,29 @@ def build(config, answer: dict, precision: str = "float32", offline: bool = Fals
 
 
 def _decoding(config, network: Network, record: Backbone, wanted: str | None, offline: bool) -> Network:
-    """A segmenter with the decoder of its backbone's preset, where that is the same: SegFormer's."""
+    """A segmenter with the decoder of its backbone's preset, where that is the same: SegFormer's. Where it is another,
+    `random` of the backbone says so."""
     if wanted is None or record.pixels or tasks.annotations(config.task_name) != "masks":
         return network
     options, where = tasks.options_of(config), _preset(record, wanted)
-    if options.decoder != "segformer" or where.startswith("run:"):
+    if where.startswith("run:"):
         return network
     folder = keras_hub.directory(where, offline)
     if not folder.is_dir():  # a file of weights
         return network
-    arrays = keras_hub_places.decoder(folder, keras_hub.identify(folder)[1], options.width)
-    if arrays is None:
+    about = keras_hub.identify(folder)[1]
+    width = keras_hub_places.width(about)
+    if width is None:
         return network
-    new = keras_hub_places.fill(network.model, arrays)
-    return network if new is None else replace(network, backbone=network.backbone | {"new": new})
+    if (options.decoder, options.width) == ("segformer", width):
+        new = keras_hub_places.fill(network.model, keras_hub_places.decoder(folder, about, width))
+        if new is not None:
+            return replace(network, backbone=network.backbone | {"new": new})
+    why = (
+        f"the decoder begins at random: that of the preset is `decoder: segformer, width: {width}, stride: 4`, "
+        f"and the task asks for decoder {options.decoder}, width {options.width}, stride {options.stride}"
+    )
+    return replace(network, backbone=network.backbone | {"random": why})
 
 
 def _filled(config, network: Network, wanted: str | None) -> Network:

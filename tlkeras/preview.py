@@ -35,7 +35,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     import numpy
 
     from tlkeras import configure, data, network, prefix, tasks
-    from tlkeras.data import grown, several, sounds, text_sources, texts, unlabelled
+    from tlkeras.data import grown, several, sounds, splits, text_sources, texts, unlabelled
     from tlkeras.errors import DataError, listed
 
     cfg, origin = configure.load(path, sets)
@@ -58,6 +58,10 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
     targets, answer = task.targets(
         samples.labels, options, samples.classes if cfg.extend else cfg.data.classes or samples.classes
     )
+    if not (cfg.extend or cfg.data.on_bad == "skip"):
+        # As if no two samples had the same bytes: that much can be told without reading them.
+        strata = data.named(task.strata(targets, answer), answer, len(samples))
+        splits.assign(samples.ids, strata, samples.groups, samples.splits, cfg.data.val, cfg.data.test, cfg.data.seed)
     _, _, answer = task.learnt(targets, numpy.arange(len(targets)), network.fitted(cfg, answer, offline), options)
     stated = set(filter(None, samples.splits))
     parts = {s: getattr(cfg.data, s) * (s not in stated) for s in ("val", "test")}
@@ -89,6 +93,7 @@ def plan(path, sets=(), offline: bool = False) -> list[dict]:
             "prefix": prefix.outlook(cfg, cuts[i], prefix.passes(cuts, phases, i), round(left + held), length),
             "tokens": tokens,
             "pictures": _pictures(cfg, net),
+            "weights": net.backbone.get("random"),
             "domain": _domain(cfg, phases, i, aside),
         }
         for i, p in enumerate(phases)
@@ -145,6 +150,8 @@ def text(rows: list[dict]) -> str:
             out.append(f"  pictures: {first['pictures']}")
         if first["tokens"]:
             out.append(f"  tokens: {first['tokens']}")
+        if first["weights"]:
+            out.append(f"  weights: {first['weights']}")
         if first["domain"]:
             out.append(f"  another domain: {first['domain']}")
         out.append(f"  below the first trained layer: {first['prefix']}")

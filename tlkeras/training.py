@@ -222,6 +222,8 @@ def _built(cfg: Config, answer: dict, used: str, precision: str, offline: bool, 
     )
     if new := net.backbone.get("new"):
         progress.line(f"weights   neck and head too; {len(new)} begin at random, of the predictor of other classes")
+    if why := net.backbone.get("random"):
+        progress.line(f"weights   {why}")
     if net.kind == "audio":
         sounds.check(cfg.augment, net.input)
     return net

@@ -38,8 +38,15 @@ def encoder(folder: Path, kind: str, load_weights: bool, options: dict):
     return made
 
 
-def decoder(folder: Path, config: dict, width: int) -> dict[str, list] | None:
-    """The decoder of a SegFormer preset as {layer of decoders.build('segformer', width): its arrays}; None for other
+def width(config: dict) -> int | None:
+    """The `task.width` at which decoders.build('segformer', width) is the decoder of a preset; None where it has no such
+    decoder."""
+    filters = config["config"].get("projection_filters") if whole(config) == "SegFormerBackbone" else None
+    return filters // 2 if filters else None
+
+
+def decoder(folder: Path, config: dict, wide: int) -> dict[str, list] | None:
+    """The decoder of a SegFormer preset as {layer of decoders.build('segformer', wide): its arrays}; None for other
     presets and widths.
 
     The classifier is among them where the preset is a whole segmenter, with task.json.
@@ -52,7 +59,7 @@ def decoder(folder: Path, config: dict, width: int) -> dict[str, list] | None:
 
     from tlkeras.foreign import files, presets
 
-    if whole(config) != "SegFormerBackbone" or config["config"].get("projection_filters") != 2 * width:
+    if width(config) != wide:
         return None
     presets.check_task(folder)
     with files.refused(folder, *presets.failures()):

@@ -88,7 +88,11 @@ def config_check(config, sets):
     from tlkeras import configure
 
     configure.load(config, sets)
-    return Answer({"config": str(config)}, f"{config}: no mistakes.", f"tlkeras plan {config}")
+    return Answer(
+        {"config": str(config)},
+        f"{config}: no mistakes in keys and values. Data and names of blocks are looked at by plan.",
+        f"tlkeras plan {config}",
+    )
 
 
 @_config_verb("render")

@@ -45,7 +45,7 @@ def sentences(errors: list[dict], record: type[Section], values, doc: Document, 
                 )
             )
         elif error["type"] == "missing":
-            found.append(line(doc, where[:-1], f"{dotted} is missing."))
+            found.append(line(doc, where[:-1], f"{dotted} is missing.{_about(record, path)}"))
         elif error["type"] == "value_error":
             found.append(line(doc, where, f"{dotted}: {error['ctx']['error']}."))
         else:
@@ -64,6 +64,17 @@ def line(doc: Document, path: tuple, text: str) -> str:
 
 def fields(record: type[Section], path: tuple) -> list[str]:
     """The keys that a config may have at a path."""
+    return list(dict.fromkeys(name for one in _at(record, path) for name in one.model_fields))
+
+
+def _about(record: type[Section], path: tuple) -> str:
+    """' It means: ...' for the key at a path, where it has a description."""
+    told = next((f.description for one in _at(record, path[:-1]) if (f := one.model_fields.get(path[-1]))), None)
+    return f" It means: {told}" if told else ""
+
+
+def _at(record: type[Section], path: tuple) -> list[type[Section]]:
+    """The sections that may stand at a path."""
     named, found = False, [record]
     for part in path:
         if isinstance(part, int) or named:
@@ -74,7 +85,7 @@ def fields(record: type[Section], path: tuple) -> list[str]:
         if not own or not found:
             return []
         named = typing.get_origin(own.annotation) is dict
-    return list(dict.fromkeys(name for one in found for name in one.model_fields))
+    return found
 
 
 def _must(tried: list[dict]) -> str:

@@ -133,7 +133,7 @@ def collect(
         _warn_of_contradictions(hashes, samples.labels, progress)
     split = splits.assign(
         hashes,
-        _named(strata, answer, len(samples)),
+        named(strata, answer, len(samples)),
         samples.groups,
         samples.splits,
         section.val,
@@ -289,7 +289,7 @@ def _every_class_in_training(targets, split, answer) -> None:
         )
 
 
-def _named(strata, answer, n: int) -> list:
+def named(strata, answer, n: int) -> list:
     if strata is None or isinstance(strata[0], str):
         return strata or [None] * n
     return [answer["classes"][s] if 0 <= s < len(answer["classes"]) else "no class" for s in strata]

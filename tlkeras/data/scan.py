@@ -146,7 +146,7 @@ def refuse_contradictions(ids, hashes, labels, splits) -> None:
     if wrong:
         shown = "\n  ".join(wrong[:20]) + (f"\n  ... and {len(wrong) - 20} more" if len(wrong) > 20 else "")
         raise DataError(
-            f"Equal files must have one label and lie in one split; {len(wrong)} sets of files do not:\n  {shown}\nRemove the copies that are wrong."
+            f"Equal files must have one label and lie in one split; {len(wrong)} {'set' if len(wrong) == 1 else 'sets'} of files {'does' if len(wrong) == 1 else 'do'} not:\n  {shown}\nRemove the copies that are wrong."
         )
 
 

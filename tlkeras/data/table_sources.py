@@ -20,9 +20,8 @@ def read(path: Path, data: Data, column: str, label: str | list[str], below: str
     targets = label if isinstance(label, list) else [label]
     wanted = [column, *targets, *filter(None, (data.group, data.split))]
     if missing := [c for c in wanted if c not in names]:
-        hint = " Columns are separated by commas in a .csv, by tabs in a .tsv." if len(names) == 1 else ""
         raise DataError(
-            f"{path}: the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], names)} It has: {', '.join(names)}.{hint} Name columns with data.{'image' if column == data.image else 'audio'} and data.label."
+            f"{path}: the table has no column {', '.join(map(repr, missing))}.{nearest(missing[0], names)} It has: {', '.join(names)}. Name columns with data.{'image' if column == data.image else 'audio'} and data.label."
         )
     files = rows[column]
     if not files:

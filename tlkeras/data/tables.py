@@ -10,6 +10,8 @@ from tlkeras.data.samples import SPLIT_FOLDERS
 from tlkeras.errors import DataError, listed, nearest
 
 MOST_CELL = {True: 131_072, False: 10_000_000}  # characters of a name or number, and of a text
+TAB = "\t"
+SEPARATORS = {",": "commas", ";": "semicolons", TAB: "tabs"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -47,9 +49,8 @@ def _csv(path: Path, most: int) -> tuple[dict[str, list[str]], list[int]]:
 
 
 def _csv_rows(path: Path, text: str):
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
+    between = TAB if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
     following = 1
     try:
         header = next(reader, None)
@@ -58,6 +59,12 @@ def _csv_rows(path: Path, text: str):
         header = [name.strip() for name in header]
         if doubled := sorted({n for n in header if header.count(n) > 1}):
             raise DataError(f"{path}:1: columns need different names; twice: {', '.join(doubled)}.")
+        # Spreadsheets of many countries write CSV with semicolons. A header with one in its only name is that.
+        if len(header) == 1 and (other := next((c for c in ";\t," if c in header[0]), None)):
+            raise DataError(
+                f"{path}:1: a {path.suffix.lower()} table has {SEPARATORS[between]} between its columns; this header has "
+                f"{SEPARATORS[other]}. Save the table with {SEPARATORS[between]}{', or call it .tsv' * (other == TAB)}."
+            )
         columns, lines, ragged = {name: [] for name in header}, [], []
         following = reader.line_num + 1
         for row in reader:
@@ -179,5 +186,10 @@ def splits(cells: list, lines: list[int], word: str) -> tuple[list, list[str]]:
 
 
 def absent(path: Path) -> DataError:
-    near = nearest(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
-    return DataError(f"{path}: there is no such file or folder.{near}")
+    """The error for a path that is not there, with the name nearest to the first part of it that is missing."""
+    lost = path
+    while not lost.parent.exists():
+        lost = lost.parent
+    near = nearest(lost.name, os.listdir(lost.parent) if lost.parent.is_dir() else [])
+    seen = "" if path.is_absolute() else f" It was looked for in {Path.cwd()}, where tlkeras was started."
+    return DataError(f"{path}: there is no such file or folder.{near}{seen}")

@@ -145,9 +145,12 @@ def prepare(job: Job, progress: Progress, decided: bool | None = None) -> tuple[
             raise StorageError(f"prefix.store is on, but {reason}. Raise prefix.limit, free space, or set it to auto.")
         # So few bytes cost next to nothing either way; weighing them would be a matter of noise.
         sure = asked.store == "on" or bool(decided) or size <= CHUNK
-        reason = reason or _fill(job, keys, progress, sure)
         if reason:
             return None, Choice(False, reason)
+        reason, slower = _fill(job, keys, progress, sure)
+        if reason:
+            return None, Choice(False, reason)
+        why += f"; {slower}" if slower else ""
         store = _store(job, cut)
     rows = np.array([store.rows[k] for k in keys], np.int64)
     n = len(job.train) * max(views, 1)
@@ -267,9 +270,10 @@ def _halved(dtype: str, asked: str | None) -> str:
     return asked if asked and "float" in dtype else dtype
 
 
-def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
+def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> tuple[str | None, str | None]:
     """Computes the rows that are missing, those of later phases' cuts in the same pass; the reason when it was
-    found out after some samples that storing does not pay."""
+    found out after some samples that storing does not pay, and why OpenVINO did not compute them, None where that
+    is as it should be."""
     import keras
 
     cuts = job.cuts[:1]
@@ -327,12 +331,12 @@ def _fill(job: Job, keys: list, progress: Progress, sure: bool) -> str | None:
                 else:
                     if kept:
                         flush()
-                    return None
+                    return None, stream.slower
         except OverflowError as e:
             reason = f"{e}; leave out prefix.dtype"
     if len(job.cuts) > 1:  # it may pay, or fit, for this phase alone
         return _fill(replace(job, cuts=job.cuts[:1], passes=job.passes[:1]), keys, progress, sure=False)
-    return reason
+    return reason, stream.slower
 
 
 def _does_not_pay(compute: float, disk: float, passes: int) -> str | None:

@@ -5,7 +5,6 @@ whose weights are constants beats one that reads variables: measured 1.2 to 1.7 
 (docs/log.md). OpenVINO, where it is installed, is faster again. A GPU gets one stream of larger batches.
 """
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import math
@@ -27,12 +26,14 @@ MOST_CONSTANTS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Stream:
-    """`call(*arrays) -> list of arrays` may be called from `workers` threads at a time; every array has `batch` rows."""
+    """`call(*arrays) -> list of arrays` may be called from `workers` threads at a time; every array has `batch` rows.
+    `slower` says why TensorFlow computes although OpenVINO is installed; None where that is not so."""
 
     name: str
     batch: int
     workers: int
     call: Callable
+    slower: str | None = None
 
     def run(self, batches: Iterable[tuple]) -> Iterator[tuple]:
         """Yields the outputs of each batch, in order: a tuple of arrays (b, ...), one per output. A batch is a tuple of
@@ -68,20 +69,20 @@ def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch
     floats = all(x.compute_dtype == "float32" for x in model.layers)
     # Sounds as long as they are: no noise of eight samples would tell whether OpenVINO agrees.
     floats = floats and not any("float" in x.dtype and None in x.shape[1:] for x in model.inputs)
+    slower = None
     if importlib.util.find_spec("openvino") and floats:
         # Only a session needs a graph of its own, which takes half a second for MiniLM.
         traced = forward.graph, forward.inputs, forward.outputs
         graph, feeds, fetches = _graph(forward) if forward.captured_inputs else traced
-        with contextlib.suppress(RuntimeError):  # what OpenVINO raises for an operation that it does not know
-            call = _openvino(graph, feeds, fetches)
-            if _agree(call, model, finish, feeds):
-                return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
+        call, slower = _tried(graph, feeds, fetches, model, finish)
+        if call:
+            return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
     graph, feeds, fetches = _graph(forward)
     settings = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores(), use_per_session_threads=True
     )
     session = tf.compat.v1.Session(graph=graph, config=settings)
-    return Stream(f"tensorflow {tf.__version__}", batch, cores(), session.make_callable(list(fetches), feeds))
+    return Stream(f"tensorflow {tf.__version__}", batch, cores(), session.make_callable(list(fetches), feeds), slower)
 
 
 def _traced(model, dtype: str | None, finish, batch: int, constants: bool):
@@ -155,8 +156,33 @@ def _openvino(graph, feeds, fetches):
     return call
 
 
-def _agree(call, model, finish, feeds) -> bool:
-    """Whether OpenVINO gives what the model gives, on noise: bytes as pixels, any token, zeros and ones as masks."""
+def _tried(graph, feeds, fetches, model, finish) -> tuple[Callable | None, str | None]:
+    """OpenVINO's call where it gives what the model gives, else None and the reason."""
+    arrays, expected = _sample(model, finish, feeds)
+    try:
+        call = _openvino(graph, feeds, fetches)
+        pairs = list(zip(call(*arrays), expected, strict=True))
+    except RuntimeError as e:  # what OpenVINO raises for an operation that it does not know
+        return None, f"OpenVINO cannot run this network, so TensorFlow computes it, which is slower ({_telling(e)})"
+    if all(np.abs(a - b).max() <= 1e-4 * (1 + np.abs(a).max()) for a, b in pairs):
+        return call, None
+    off = max(float(np.abs(a - b).max()) for a, b in pairs)
+    return None, f"OpenVINO differs from TensorFlow by {off:.1g} on this network, so TensorFlow computes it"
+
+
+def _telling(e: Exception) -> str:
+    """The line of OpenVINO's report that says what is wrong; the others are places in its sources."""
+    lines = [line.strip("- \t") for line in str(e).splitlines() if line.strip()]
+    told = [
+        line
+        for line in lines
+        if not line.startswith(("Exception from", "Check ", "FrontEnd API", "Model wasn't", "Summary"))
+    ]
+    return (told or lines or ["no reason given"])[0][:160]
+
+
+def _sample(model, finish, feeds) -> tuple[list, list]:
+    """Noise for a model (bytes as pixels, any token, zeros and ones as masks) and what it gives for it."""
     import keras
     import tensorflow as tf
 
@@ -175,5 +201,4 @@ def _agree(call, model, finish, feeds) -> bool:
     # The model itself, operation by operation: a graph of constants takes seconds to be optimised.
     outputs = model(keras.tree.pack_sequence_as(model.input, cast), training=False)
     expected = finish(outputs if isinstance(outputs, list | tuple) else [outputs])
-    pairs = zip(call(*arrays), expected, strict=True)
-    return all(np.abs(a - np.asarray(b)).max() <= 1e-4 * (1 + np.abs(a).max()) for a, b in pairs)
+    return arrays, [np.asarray(y) for y in expected]

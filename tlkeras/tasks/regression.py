@@ -46,7 +46,7 @@ def targets(labels, options: Options, classes=None):
     if bad:
         more = f", and {len(bad) - 10} more" if len(bad) > 10 else ""
         raise DataError(
-            f"Regression needs a finite number in every label cell; {len(bad)} are not: {'; '.join(bad[:10])}{more}. Correct them or take the rows out."
+            f"Regression needs a finite number in every label cell; {len(bad)} are not (rows are counted without the header): {'; '.join(bad[:10])}{more}. Correct them or take the rows out."
         )
     return out, {"values": out.shape[1]}
 

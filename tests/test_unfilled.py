@@ -1,10 +1,11 @@
 """Weights that are replaced right after are not drawn at random, and nothing else changes by that.
 
-    pytest tests/test_unfilled.py
+pytest tests/test_unfilled.py
 """
 
 import keras
 import numpy as np
+import pytest
 
 from tlkeras.weights import unfilled
 
@@ -51,10 +52,8 @@ def test_initialisers_are_back_when_the_building_failed():
         network()
         raise ValueError
 
-    try:
+    with pytest.raises(ValueError):
         unfilled.filled(build)
-    except ValueError:
-        pass
     assert all(np.isfinite(v).all() for v in values(network()))
 
 

@@ -148,12 +148,8 @@ def _openvino(concrete, given):
         for user in place.output(0).get_target_inputs():
             user.replace_source_output(constant.output(0))
     model = openvino.Model([read.output(y.name) for y in concrete.outputs], inputs[: len(samples)])
-    model.reshape(
-        {i: openvino.PartialShape([-1 if d is None else d for d in x.shape]) for i, x in enumerate(samples)}
-    )
-    compiled = core.compile_model(
-        model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-    )
+    model.reshape({i: openvino.PartialShape([-1 if d is None else d for d in x.shape]) for i, x in enumerate(samples)})
+    compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"})
     own = threading.local()
 
     def call(*arrays):

@@ -10,11 +10,12 @@ compared before use. Frozen weights are written once a phase, not once an epoch.
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from tlkeras.errors import Diverged, ModelError
-from tlkeras.run import Run, read_json, replacing_folder, sha256, write_json
+from tlkeras.run import Run, read_json, replacing_folder, sha256, sync, write_json
 
 
 def save(run: Run, phase: int, epoch: int | None, arrays: dict[str, list[np.ndarray]], state: dict, keep: int) -> None:
@@ -31,9 +32,16 @@ def save(run: Run, phase: int, epoch: int | None, arrays: dict[str, list[np.ndar
             )
     folder = run.checkpoints / (f"phase-{phase + 1}" if epoch is None else f"phase-{phase + 1}-epoch-{epoch + 1:03d}")
     with replacing_folder(folder) as temporary:
-        for name, values in arrays.items():
-            np.savez(temporary / f"{name}.npz", allow_pickle=False, **{f"{i:05d}": v for i, v in enumerate(values)})
-        hashes = {f"{name}.npz": sha256(temporary / f"{name}.npz") for name in arrays}
+
+        def write(name):
+            path = temporary / f"{name}.npz"
+            np.savez(path, allow_pickle=False, **{f"{i:05d}": v for i, v in enumerate(arrays[name])})
+            sync(path)
+            return path.name, sha256(path)
+
+        # All that takes time here, sums, hashes and the disk, lets go of the interpreter.
+        with ThreadPoolExecutor() as pool:
+            hashes = dict(pool.map(write, arrays))
         write_json(temporary / "state.json", {"schema": 1, "phase": phase, "epoch": epoch, "hashes": hashes, **state})
     if epoch is not None:
         for _, _, old in sorted(_epochs(run), reverse=True)[keep:]:

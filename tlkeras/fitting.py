@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
@@ -47,6 +48,7 @@ class Fitting:
         self.adaptation = adapting
         self.stage: adaptation.Stage | None = None  # what a phase that adapts does otherwise
         self.stop: str | None = None  # name of the signal that asked to stop
+        self.start: Future | None = None  # the checkpoint of a phase's start, while it is written
         self.began = time.monotonic()
         self.history: list[dict] = []
         self.audits: list[dict] = []
@@ -126,6 +128,12 @@ class Fitting:
 
     def phase(self, index: int, one: plans.PhasePlan, resumed) -> None:
         """Compiles, fits and audits one phase."""
+        # Whatever ends the phase, the checkpoint of its start is whole before it is left.
+        with ThreadPoolExecutor(1) as aside:
+            self._phase(index, one, resumed, aside)
+            self.started()
+
+    def _phase(self, index: int, one: plans.PhasePlan, resumed, aside: ThreadPoolExecutor) -> None:
         model, phase = self.net.model, one.phase
         trained, stream, held_out, per_epoch, parts = self.compiled(index, one, resumed)
         average = self._average(phase, trained, stream, per_epoch, parts)
@@ -139,7 +147,8 @@ class Fitting:
             if average and "average" in arrays:
                 average.restore(arrays["average"])
         elif not resumed:
-            self._save(index, None, {"weights": _values(model.variables)}, best=None)
+            # Written while the first step is traced.
+            self.start = aside.submit(self._save, index, None, {"weights": _values(model.variables)}, best=None)
         self.progress.line(f"phase     {phase.name}: {phase.epochs} epochs, {', '.join(one.trained)}")
         watch = _watch(self, index, one, per_epoch, best, average)
         done = best and phase.early_stopping and epoch - 1 - best["epoch"] >= phase.early_stopping.patience
@@ -230,8 +239,14 @@ class Fitting:
         return steps.xla_pays(compiled, next(iter(stream(0))))
 
     def _save(self, index: int, epoch: int | None, arrays: dict, best) -> None:
-        state = {"history": self.history, "audits": self.audits, "best": best, "stored": self.stored}
+        state = {"history": [*self.history], "audits": [*self.audits], "best": best, "stored": self.stored}
         checkpoints.save(self.run, index, epoch, arrays, state, self.cfg.train.keep_checkpoints)
+
+    def started(self, wait: bool = True) -> None:
+        """Raises what went wrong with the checkpoint of the phase's start; with `wait` only when it is written."""
+        if self.start and (wait or self.start.done()):
+            self.start, start = None, self.start
+            start.result()
 
     @contextlib.contextmanager
     def stopped_by_signals(self):
@@ -279,6 +294,7 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
             self.epoch, self.epoch_began = epoch, time.monotonic()
 
         def on_train_batch_end(self, batch, logs=None):
+            fitting.started(wait=False)
             loss = logs["loss"]
             if not np.isfinite(loss):
                 run.record("diverged", phase=phase.name, epoch=self.epoch, step=batch)
@@ -299,6 +315,7 @@ def _watch(fitting: Fitting, index: int, one: plans.PhasePlan, per_epoch: int, b
             )
 
         def on_epoch_end(self, epoch, logs=None):
+            fitting.started()
             row = {
                 "phase": phase.name,
                 "epoch": epoch + 1,

@@ -1,4 +1,9 @@
-"""Adam and AdamW with TensorFlow's own kernel for the update, which goes over the numbers once instead of ten times."""
+"""Adam and AdamW with TensorFlow's own kernel for the update, which goes over the numbers once instead of ten times.
+
+The gradient of an embedding comes as rows, one for every token of a batch. Keras 3.15 squares these before it adds up
+those of a token that comes more than once, so that the second moment is not that of the gradient, and clips by the norm
+of the rows. Here they are added up first.
+"""
 
 import functools
 
@@ -7,8 +12,8 @@ import functools
 def of(optimizer: type):
     """The subclass of keras.optimizers.Adam or AdamW that updates in one operation; None for other optimizers.
 
-    The formula is Keras' (Kingma & Ba 2015, arXiv:1412.6980, section 2). Where a gradient is sparse, the optimizer keeps
-    its largest second moments, or a variable is no float32, Keras' own steps are taken.
+    The formula is Keras' (Kingma & Ba 2015, arXiv:1412.6980, section 2). Where the optimizer keeps its largest second
+    moments, or a variable is no float32, Keras' own steps are taken.
     """
     import keras
     import tensorflow as tf
@@ -17,6 +22,9 @@ def of(optimizer: type):
         return None
 
     class Fused(optimizer):  # type: ignore[misc, valid-type]
+        def apply(self, grads, trainable_variables=None):
+            return super().apply([_whole(g) for g in grads], trainable_variables)
+
         def update_step(self, gradient, variable, learning_rate):
             raw = variable.value if isinstance(variable, keras.Variable) else variable
             dense = isinstance(gradient, tf.Tensor) and raw.dtype.base_dtype == tf.float32 and not self.amsgrad
@@ -41,3 +49,12 @@ def of(optimizer: type):
 
     Fused.__name__ = optimizer.__name__
     return Fused
+
+
+def _whole(gradient):
+    """A gradient as one tensor, rows of the same number added up."""
+    import tensorflow as tf
+
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, gradient.dense_shape[0])

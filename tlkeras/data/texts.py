@@ -236,9 +236,9 @@ def _first(ragged, kept):
 
 
 def bucket(lengths):
-    """Lengths to pad to, so that few different shapes come up: less than a quarter longer, or three tokens."""
+    """Lengths to pad to, so that few different shapes come up: less than a quarter longer, or one token."""
     lengths = np.maximum(np.asarray(lengths, np.int64), 1)
-    step = np.maximum(4, np.exp2(np.ceil(np.log2(lengths)) - 3).astype(np.int64))
+    step = np.maximum(2, np.exp2(np.ceil(np.log2(lengths)) - 3).astype(np.int64))
     return -(-lengths // step) * step
 
 
@@ -332,8 +332,9 @@ def arranged(table: Table, tokens: Tokens, numbers: list) -> list:
 
 
 def rows_at_a_time(n: int) -> int:
-    """Rows a call of a pass over so many: few where there are few, since every call is filled up."""
-    return 32 if n >= 1000 else 8
+    """Rows a call of a pass over so many: few, since the last call of every length is filled up. More pay less than they
+    fill: a token of MiniLM takes 0.264 ms by 8, 0.251 by 16 and 0.242 by 32 (docs/log.md)."""
+    return 16 if n >= 1000 else 8
 
 
 def views(table: Table, tokens: Tokens, numbers: list, batch: int, seed: int, options=None):

@@ -62,22 +62,20 @@ def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch
     gpu = bool(tf.config.get_visible_devices("GPU"))
     batch = batch or (64 if gpu else 8)
     if gpu or sum(math.prod(v.shape) for v in model.weights) * 4 > MOST_CONSTANTS:
-        forward = _traced(model, dtype, finish, batch, constants=False)
+        forward, _ = _traced(model, dtype, finish, batch, held=None)
         call = lambda *x: [y.numpy() for y in forward(*map(tf.constant, x))]  # noqa: E731
         return Stream(f"tensorflow {tf.__version__}", batch, 1, call)
-    forward = _traced(model, dtype, finish, batch, constants=True)
+    held = [[v.numpy() for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
+    forward, given = _traced(model, dtype, finish, batch, held)
     floats = all(x.compute_dtype == "float32" for x in model.layers)
     # Sounds as long as they are: no noise of eight samples would tell whether OpenVINO agrees.
     floats = floats and not any("float" in x.dtype and None in x.shape[1:] for x in model.inputs)
     slower = None
     if importlib.util.find_spec("openvino") and floats:
-        # Only a session needs a graph of its own, which takes half a second for MiniLM.
-        traced = forward.graph, forward.inputs, forward.outputs
-        graph, feeds, fetches = _graph(forward) if forward.captured_inputs else traced
-        call, slower = _tried(graph, feeds, fetches, model, finish)
+        call, slower = _tried(forward, given, model, finish)
         if call:
             return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
-    graph, feeds, fetches = _graph(forward)
+    graph, feeds, fetches = _graph(forward, given)
     settings = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores(), use_per_session_threads=True
     )
@@ -85,85 +83,92 @@ def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch
     return Stream(f"tensorflow {tf.__version__}", batch, cores(), session.make_callable(list(fetches), feeds), slower)
 
 
-def _traced(model, dtype: str | None, finish, batch: int, constants: bool):
-    """The model as a concrete function of one batch; with `constants` its weights are part of the graph."""
+def _traced(model, dtype: str | None, finish, batch: int, held):
+    """The model as a concrete function of one batch, and the values of its further inputs: the weights that are `held`,
+    trainable and other, and tensors that a layer keeps outside of its weights (Normalization's mean). `held` None: it
+    reads its variables."""
     import keras
     import tensorflow as tf
 
     specs = [tf.TensorSpec((batch, *x.shape[1:]), dtype or x.dtype) for x in model.inputs]
-    held = [[v.numpy() for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
 
-    @tf.function(input_signature=specs, autograph=False)
-    def forward(*arrays):
+    def forward(*arrays, weights=None):
         cast = [tf.cast(x, given.dtype) for x, given in zip(arrays, model.inputs, strict=True)]
         x = keras.tree.pack_sequence_as(model.input, cast)
-        if constants:
-            outputs, _ = model.stateless_call(*([tf.constant(a) for a in group] for group in held), x, training=False)
+        if held is not None:
+            outputs, _ = model.stateless_call(*weights, x, training=False)
         else:
             outputs = model(x, training=False)
         return [tf.identity(y) for y in finish(outputs if isinstance(outputs, list | tuple) else [outputs])]
 
-    return forward.get_concrete_function()
+    function = tf.function(forward, autograph=False)
+    if held is None:
+        return function.get_concrete_function(*specs), []
+    # As inputs, since a graph with 90 MB of constants takes a second to make, to write and to read again.
+    weights = [[tf.TensorSpec(a.shape, a.dtype) for a in group] for group in held]
+    concrete = function.get_concrete_function(*specs, weights=weights)
+    return concrete, [a for group in held for a in group] + [x.numpy() for x in concrete.captured_inputs]
 
 
-def _graph(concrete):
-    """A concrete function as a graph of its own: (graph, inputs, outputs)."""
+def _graph(concrete, given):
+    """A concrete function as a graph of its own, with the values `given` of its last inputs: (graph, inputs, outputs)."""
     import tensorflow as tf
 
-    captured = [x.numpy() for x in concrete.captured_inputs]
-    own = concrete.inputs[: len(concrete.inputs) - len(captured)]
+    own = concrete.inputs[: len(concrete.inputs) - len(given)]
     graph = tf.Graph()
     with graph.as_default():
         feeds = [tf.compat.v1.placeholder(x.dtype, x.shape, f"samples{i}") for i, x in enumerate(own)]
-        # Tensors that a layer keeps outside its weights (Normalization's mean) come in as further inputs.
-        given = [*feeds, *map(tf.constant, captured)]
         fetches = tf.graph_util.import_graph_def(
             concrete.graph.as_graph_def(),
-            input_map=dict(zip([x.name for x in concrete.inputs], given, strict=True)),
+            input_map=dict(zip([x.name for x in concrete.inputs], [*feeds, *map(tf.constant, given)], strict=True)),
             return_elements=[y.name for y in concrete.outputs],
             name="",
         )
     return graph, feeds, fetches
 
 
-def _openvino(graph, feeds, fetches):
-    """The graph in OpenVINO. Read from a file: its convert_model reports every use to its maker."""
+def _openvino(concrete, given):
+    """A concrete function in OpenVINO, with the values `given` of its last inputs. Read from a file: its convert_model
+    reports every use to its maker."""
     import openvino
+    from openvino import opset13
 
-    core = openvino.Core()
+    core, samples = openvino.Core(), concrete.inputs[: len(concrete.inputs) - len(given)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.pb"
-        path.write_bytes(graph.as_graph_def().SerializeToString())
+        path.write_bytes(concrete.graph.as_graph_def().SerializeToString())
         read = core.read_model(path)
-        # Inputs and outputs are named, since what the graph holds besides counts as one too.
-        named = {p.get_friendly_name(): p for p in read.get_parameters()}
-        given = [named[x.op.name if x.op.name in named else x.name] for x in feeds]
-        model = openvino.Model([read.output(y.name) for y in fetches], given)
-        model.reshape(
-            {i: openvino.PartialShape([-1 if d is None else d for d in x.shape]) for i, x in enumerate(feeds)}
-        )
-        compiled = core.compile_model(
-            model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        )
+    # Inputs and outputs are named, since what the graph holds besides counts as one too.
+    named = {p.get_friendly_name(): p for p in read.get_parameters()}
+    inputs = [named[x.op.name if x.op.name in named else x.name] for x in concrete.inputs]
+    for place, value in zip(inputs[len(samples) :], given, strict=True):
+        constant = opset13.constant(value, shared_memory=True)
+        for user in place.output(0).get_target_inputs():
+            user.replace_source_output(constant.output(0))
+    model = openvino.Model([read.output(y.name) for y in concrete.outputs], inputs[: len(samples)])
+    model.reshape({i: openvino.PartialShape([-1 if d is None else d for d in x.shape]) for i, x in enumerate(samples)})
+    compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"})
     own = threading.local()
 
     def call(*arrays):
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
         answer = own.request.infer(dict(enumerate(arrays)))
-        return [np.array(answer[i]) for i in range(len(fetches))]
+        return [np.array(answer[i]) for i in range(len(concrete.outputs))]
 
     return call
 
 
-def _tried(graph, feeds, fetches, model, finish) -> tuple[Callable | None, str | None]:
+def _tried(forward, given, model, finish) -> tuple[Callable | None, str | None]:
     """OpenVINO's call where it gives what the model gives, else None and the reason."""
-    arrays, expected = _sample(model, finish, feeds)
-    try:
-        call = _openvino(graph, feeds, fetches)
-        pairs = list(zip(call(*arrays), expected, strict=True))
-    except RuntimeError as e:  # what OpenVINO raises for an operation that it does not know
-        return None, f"OpenVINO cannot run this network, so TensorFlow computes it, which is slower ({_telling(e)})"
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(_openvino, forward, given)
+        noise, expected = _expected(model, finish, forward.inputs)
+        try:
+            call = made.result()
+            pairs = list(zip(call(*noise), expected, strict=True))
+        except RuntimeError as e:  # what OpenVINO raises for an operation that it does not know
+            return None, f"OpenVINO cannot run this network, so TensorFlow computes it, which is slower ({_telling(e)})"
     if all(np.abs(a - b).max() <= 1e-4 * (1 + np.abs(a).max()) for a, b in pairs):
         return call, None
     off = max(float(np.abs(a - b).max()) for a, b in pairs)
@@ -181,8 +186,9 @@ def _telling(e: Exception) -> str:
     return (told or lines or ["no reason given"])[0][:160]
 
 
-def _sample(model, finish, feeds) -> tuple[list, list]:
-    """Noise for a model (bytes as pixels, any token, zeros and ones as masks) and what it gives for it."""
+def _expected(model, finish, feeds):
+    """Noise in the form of `feeds`, the model's inputs and what follows them: bytes as pixels, any token, zeros and ones
+    as masks; and what the model gives for it."""
     import keras
     import tensorflow as tf
 
@@ -196,9 +202,9 @@ def _sample(model, finish, feeds) -> tuple[list, list]:
         drawn[..., :1] = np.maximum(drawn[..., :1], 1)
         return drawn.astype(x.dtype.as_numpy_dtype)
 
-    arrays = [noise(x, given) for x, given in zip(feeds, model.inputs, strict=True)]
+    arrays = [noise(x, given) for x, given in zip(feeds, model.inputs, strict=False)]
     cast = [tf.cast(x, given.dtype) for x, given in zip(arrays, model.inputs, strict=True)]
     # The model itself, operation by operation: a graph of constants takes seconds to be optimised.
     outputs = model(keras.tree.pack_sequence_as(model.input, cast), training=False)
-    expected = finish(outputs if isinstance(outputs, list | tuple) else [outputs])
-    return arrays, [np.asarray(y) for y in expected]
+    found = finish(outputs if isinstance(outputs, list | tuple) else [outputs])
+    return arrays, [np.asarray(y) for y in found]

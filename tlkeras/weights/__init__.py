@@ -15,6 +15,7 @@ from tlkeras.backbones import Backbone, Source
 from tlkeras.errors import MachineError, ModelError, UsageError, nearest
 from tlkeras.foreign import files, presets, transformers
 from tlkeras.foreign.tensors import TORCH, assign, installed, named, read
+from tlkeras.weights import unfilled
 
 
 def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, offline: bool = False):
@@ -31,6 +32,10 @@ def load(backbone: Backbone, weights: str | None, size: tuple[int, int] | None, 
     """
     if weights is None:
         return backbone.build(size, None)
+    return unfilled.filled(lambda: _filled(backbone, weights, size, offline))
+
+
+def _filled(backbone: Backbone, weights: str, size, offline: bool):
     source = backbone.sources.get(weights)
     if source is None:
         source = Source(_locate(backbone, str(weights)), licence="unknown")

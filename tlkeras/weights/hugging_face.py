@@ -75,7 +75,8 @@ def converted(found: Found, allow=()) -> tuple:
         presets._check_exact(found.path, found.config, list(found.shapes))
     made = hub_kinds.KINDS.get(kind, hub_kinds.Kind())
     with files.refused(found.path, *presets.failures()):
-        faults, corrections = hub_kinds.faults(made, found.config), made.corrections(found.config)
+        faults = hub_kinds.faults(made, found.config)
+        corrections = {} if faults else made.corrections(found.config)
     if faults:
         raise ModelError(
             listed(f"{found.path} holds a {kind} that keras-hub would build otherwise without a word", faults)

@@ -63,6 +63,8 @@ def test_tones_are_told_apart_by_features_that_were_computed_once(classified):
     assert tlkeras.evaluate(classified.folder, quiet=True)["metrics"]["accuracy"] >= 0.9
     plan = json.loads((classified.folder / "plan.json").read_text())
     assert plan["prefix"]["head"]["stored"]
+    page = tlkeras.report(classified.folder).read_text("utf8")
+    assert "time to the right, low tones below" in page and page.count('src="data:image/jpeg;base64,') >= 6
 
 
 def test_files_folders_and_hours_are_answered_and_bad_files_are_named(classified, tones, tmp_path):

@@ -99,7 +99,7 @@ def opened(path, sha256: str, side: int = SIDE):
     if hashlib.sha256(contents).hexdigest() != sha256:
         return None, "file changed since training"
     if path.suffix.lower() in waveforms.SUFFIXES:
-        return _spectrogram(path)
+        return _spectrogram(path, side)
     try:
         with Image.open(io.BytesIO(contents)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -121,8 +121,8 @@ def jpeg(image, quality: int, **options) -> bytes:
     return out.getvalue()
 
 
-def _spectrogram(path: Path) -> tuple[bytes | None, str]:
-    """The first ten seconds of a sound, time to the right, low tones below, as JPEG of SIDE pixels a side."""
+def _spectrogram(path: Path, side: int):
+    """The first ten seconds of a sound, time to the right, low tones below, `side` pixels a side: as `opened`."""
     import numpy as np
     from PIL import Image
 
@@ -135,9 +135,7 @@ def _spectrogram(path: Path) -> tuple[bytes | None, str]:
     power = np.square(np.abs(np.fft.rfft(frames * spectra.hann(512))))
     bands = 10 * np.log10(np.maximum(power @ spectra.mel_filters(16_000, 512, 64, 20.0, 8000.0), spectra.LEAST))
     shades = np.clip(255 + (bands.T[::-1] - bands.max()) * (255 / spectra.RANGE), 0, 255).astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(shades).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(out, "JPEG", quality=78, optimize=True)
-    return out.getvalue(), ""
+    return Image.fromarray(shades).resize((side, side), Image.Resampling.BILINEAR), ""
 
 
 def _eight_bits(image):

@@ -74,9 +74,9 @@ def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch
         # Only a session needs a graph of its own, which takes half a second for MiniLM.
         traced = forward.graph, forward.inputs, forward.outputs
         graph, feeds, fetches = _graph(forward) if forward.captured_inputs else traced
-        call, slower = _tried(graph, feeds, fetches, model, finish)
-        if call:
-            return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
+        quick, slower = _tried(graph, feeds, fetches, model, finish)
+        if quick:
+            return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), quick)
     graph, feeds, fetches = _graph(forward)
     settings = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores(), use_per_session_threads=True

@@ -231,7 +231,7 @@ def _rate(paths) -> str:
 
     from tlkeras.data import waveforms
 
-    rates = Counter()
+    rates: Counter[int] = Counter()
     for path in list(paths)[:50]:
         with contextlib.suppress(DataError, OSError):  # training lists what cannot be read
             rates[waveforms.about(path).rate] += 1

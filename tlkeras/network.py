@@ -165,7 +165,8 @@ def _decoding(config, network: Network, record: Backbone, wanted: str | None, of
     if width is None:
         return network
     if (options.decoder, options.width) == ("segformer", width):
-        new = keras_hub_places.fill(network.model, keras_hub_places.decoder(folder, about, width))
+        arrays = keras_hub_places.decoder(folder, about, width)
+        new = keras_hub_places.fill(network.model, arrays) if arrays else None
         if new is not None:
             return replace(network, backbone=network.backbone | {"new": new})
     why = (

@@ -72,9 +72,9 @@ def open_stream(model, dtype: str | None = None, finish: Callable = tuple, batch
     floats = floats and not any("float" in x.dtype and None in x.shape[1:] for x in model.inputs)
     slower = None
     if importlib.util.find_spec("openvino") and floats:
-        call, slower = _tried(forward, given, model, finish)
-        if call:
-            return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), call)
+        quick, slower = _tried(forward, given, model, finish)
+        if quick:
+            return Stream(f"openvino {importlib.metadata.version('openvino')}", batch, cores(), quick)
     graph, feeds, fetches = _graph(forward, given)
     settings = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=cores(), use_per_session_threads=True

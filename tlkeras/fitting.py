@@ -244,8 +244,8 @@ class Fitting:
 
     def started(self, wait: bool = True) -> None:
         """Raises what went wrong with the checkpoint of the phase's start; with `wait` only when it is written."""
-        if self.start and (wait or self.start.done()):
-            self.start, start = None, self.start
+        if (start := self.start) and (wait or start.done()):
+            self.start = None
             start.result()
 
     @contextlib.contextmanager

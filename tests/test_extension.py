@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from conftest import draw, write_classes
 
 import tlkeras
-from tlkeras import cli, configure, data, evaluation, extension, network, reports, reproduction
+from tlkeras import cli, configure, data, evaluation, growth, network, reports, reproduction
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.run import open_run, read_json, write_json
 
@@ -106,7 +106,7 @@ def test_forgetting_is_reported_per_class(grown, old):
         assert row["after"] == pytest.approx(np.mean(right))
     before = evaluation.evaluate(old.folder, quiet=True)["per_class"]
     assert [r["before"] for r in found["classes"][:3]] == pytest.approx(before["recall"])
-    said = extension.text(found)
+    said = growth.text(found)
     assert "yellow" in said and "  new" in said and "old classes" in said
     page = reports.report(run.folder).read_text("utf8")
     assert "What was forgotten" in page and "yellow" in page
@@ -136,7 +136,7 @@ def test_the_head_grows_by_columns_and_keeps_the_old_ones_exactly(old, grown):
     answer = read_json(grown[1].manifest)["answer"]
     assert answer["classes"] == ["blue", "green", "red", "yellow"]
     model = network.build(cfg, answer).model
-    assert extension.grow(model, cfg, answer) == 3
+    assert growth.grow(model, cfg, answer) == 3
     made, was = model.get_layer("head_logits").get_weights(), head(old)
     assert (made[0][:, :3] == was[0]).all() and (made[1][:3] == was[1]).all() and made[0].shape[1] == 4
 

@@ -16,7 +16,7 @@ from tlkeras import (
     data,
     device,
     distillation,
-    extension,
+    growth,
     lora,
     network,
     plans,
@@ -166,7 +166,7 @@ def _prepared(
     # ------------------------------------------------------------------ network
     net = _built(cfg, answer, used, precision, offline, progress)
     blocks = list(net.blocks)
-    old = extension.grow(net.model, cfg, answer) if cfg.extend else 0
+    old = growth.grow(net.model, cfg, answer) if cfg.extend else 0
     if getattr(options, "head", None) == "prototypes":
         prototypes.place(Trained(run, cfg, task, options, answer, net), held, rows, targets, progress, old)
     targets, taught, taught_task = distillation.prepare(cfg, held, net, task, options, targets, answer, run, progress)
@@ -254,7 +254,7 @@ def _settle(cfg: Config, run: Run, progress: Progress) -> None:
     if "model" not in manifest:
         write_json(run.manifest, {**manifest, "model": {"file": run.model.name, "sha256": sha256(run.model)}})
     if cfg.extend and not run.extended.is_file():
-        progress.line(f"forgotten {extension.line(extension.judge(run, cfg, progress))}")
+        progress.line(f"forgotten {growth.line(growth.judge(run, cfg, progress))}")
     if not run.card.is_file():
         card.write(run)
 

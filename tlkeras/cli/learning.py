@@ -70,10 +70,10 @@ def extend(run, data, out, without_old_rows, sets, offline, quiet):
 
     DATA is laid out as RUN's data was; it holds the new classes, with or without the old ones.
     """
-    from tlkeras import extension
+    from tlkeras import extension, growth
 
     found = extension.extend(run, data, out, not without_old_rows, sets, offline, quiet)
-    text = f"Extended into {found['run']}\n{extension.text(found)}"
+    text = f"Extended into {found['run']}\n{growth.text(found)}"
     return Answer(found, text, f"tlkeras evaluate {found['run']}")
 
 

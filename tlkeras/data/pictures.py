@@ -227,7 +227,7 @@ def answering(table: Table, pixels: Pixels):
     from tlkeras.data import images, several, spatial
 
     if table.targets.dtype.names:
-        return several.answering(table, pixels)
+        return several.answering(table, pixels, answering)
     size = pixels.size
     weights = tf.constant(table.weights, tf.float32)
     if table.outlines:

@@ -131,11 +131,9 @@ def layout(table, size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], str
     return found
 
 
-def answering(table, pixels):
-    """As pictures.answering: the fields of a sample, flattened, side by side, (n,) or (B, n)."""
+def answering(table, pixels, one_kind):
+    """As `one_kind`, which is pictures.answering of a field: the fields of a sample, flattened, side by side, (n,) or (B, n)."""
     import tensorflow as tf
-
-    from tlkeras.data import pictures
 
     ones = np.ones(len(table), np.float32)
     reads = []
@@ -148,7 +146,7 @@ def answering(table, pixels):
             field = np.array([path or blank for path in field])
         else:
             there = None
-        reads.append((pictures.answering(replace(table, targets=field, weights=ones), pixels), there))
+        reads.append((one_kind(replace(table, targets=field, weights=ones), pixels), there))
     weights = tf.constant(table.weights, tf.float32)
 
     def one(i):

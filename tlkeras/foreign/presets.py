@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tlkeras.errors import MachineError, ModelError, missing_extra
 from tlkeras.foreign import files
+from tlkeras.foreign.transformers_models import TEXT
 
 KAGGLE, HUGGING_FACE = "kaggle://", "hf://"
 WEIGHTS = ("model.weights.h5", "model.weights.json", "model.safetensors", "model.safetensors.index.json")
@@ -86,10 +87,8 @@ def check(folder: Path, kind: str = "image"):
         raise ModelError(
             f"{folder} must have a config.json; so it is no KerasHub preset, Hugging Face or timm directory."
         )
-    from tlkeras.foreign import transformers
-
     config = files.read_config(folder / "config.json")
-    if kind == "text" and config.get("model_type") in transformers.TEXT:
+    if kind == "text" and config.get("model_type") in TEXT:
         return  # checked while it is written anew
     found = [name for name in WEIGHTS if (folder / name).is_file()]
     if not found:

@@ -3,6 +3,8 @@
 Needs PyTorch and transformers. Which inputs and outputs belong together is known by the names of the inputs.
 """
 
+import contextlib
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +27,28 @@ def outputs(folder: Path, model, config: dict) -> list[tuple] | None:
     return None
 
 
-def _theirs(folder: Path):
-    from tlkeras.weights import verified
+def importable(library: str) -> bool:
+    """Whether torchvision or timm is there and can be imported, also a torchvision that was built for another torch."""
+    import torch
 
-    verified._imports("torchvision")  # One that was built for another torch would keep transformers from its models.
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        pass
+    except RuntimeError:  # Its C++ operators are missing; no classifier needs them, only their names.
+        for name in ("nms", "qnms"):
+            with contextlib.suppress(RuntimeError):
+                torch.library.define(
+                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
+    try:
+        return importlib.import_module(library) is not None
+    except (ImportError, RuntimeError):
+        return False
+
+
+def _theirs(folder: Path):
+    importable("torchvision")  # One that was built for another torch would keep transformers from its models.
     import torch
     import transformers
 

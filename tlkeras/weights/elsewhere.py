@@ -4,10 +4,7 @@
 known, and printed, before any weight is filled; where a tensor or a weight is left over, nothing is written.
 """
 
-import os
 import re
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from tlkeras.backbones import Backbone, Pixels, torch_builds
 from tlkeras.errors import ModelError, UsageError
 from tlkeras.foreign import mapping, name_files, name_maps, sources
 from tlkeras.foreign.sources import Found
+from tlkeras.weights import hugging_face, writing
 
 SHOWN = 40
 # What other networks of the catalogue are known by: a tensor they have.
@@ -201,8 +199,6 @@ def convert(
     out, found = Path(out), sources.read(path)
     kind = _kind(out)
     if found.kind == "transformers" and names is None:
-        from tlkeras.weights import hugging_face
-
         return hugging_face.convert(found, out, kind, allow, say)
     if not found.tensors:
         raise UsageError(f"{path} is a file of Keras, which needs no conversion: name it with backbone.weights.")
@@ -213,7 +209,7 @@ def convert(
     if say and coverage.whole:
         say(f"{path} -> {record.name}\n{coverage.text()}")
     mapping.fill(model, coverage)
-    written(model, out, kind, pixels)
+    writing.written(model, out, kind, pixels)
     return {"out": str(out), "network": record.name, **coverage.rows(), "classifier": whole}
 
 
@@ -277,51 +273,3 @@ def _kind(out: Path) -> str:
     if out.exists():
         raise UsageError(f"{out} is there already, and nothing is overwritten. Give another name.")
     return kind
-
-
-def written(model, out: Path, kind: str, pixels: Pixels | None) -> None:
-    """Writes a model whole or not at all.
-
-    Raises:
-        UsageError: when a preset is asked for of what is no model of keras-hub.
-    """
-    if kind == "preset" and not type(model).__module__.startswith("keras_hub."):
-        raise UsageError(
-            f"{out} would be a KerasHub preset, and {model.name} is no model of keras-hub. Give --out FILE.weights.h5."
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tlkeras-", dir=out.parent) as folder:
-        made = Path(folder) / out.name
-        if kind == "weights":
-            model.save_weights(made)
-        elif kind == "keras":
-            model.save(made)
-        else:
-            model.save_to_preset(str(made))
-            _converter(model, made, pixels)
-        if made.is_dir():
-            shutil.copytree(made, out)
-        else:
-            os.replace(made, out)
-
-
-def _converter(model, folder: Path, pixels: Pixels | None) -> None:
-    """What scales the images goes with the weights, in the preset."""
-    import keras_hub
-
-    if pixels is None:
-        return
-    layers = keras_hub.layers
-    own = [c for c in vars(layers).values() if isinstance(c, type) and issubclass(c, layers.ImageConverter)]
-    cls = next((c for c in own if getattr(c, "backbone_cls", None) is type(model)), None)
-    if cls is not None:
-        interpolation = (
-            pixels.interpolation if pixels.interpolation in ("bilinear", "bicubic", "nearest") else "bilinear"
-        )
-        cls(
-            image_size=pixels.size,
-            scale=list(pixels.scale),
-            offset=list(pixels.offset),
-            interpolation=interpolation,
-            crop_to_aspect_ratio=pixels.crop is not None,
-        ).save_to_preset(str(folder))

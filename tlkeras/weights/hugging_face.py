@@ -13,7 +13,7 @@ from tlkeras.errors import ModelError, UsageError, listed, nearest
 from tlkeras.foreign import files, mapping, presets, transformers
 from tlkeras.foreign.mapping import Coverage
 from tlkeras.foreign.sources import Found
-from tlkeras.weights import compared, elsewhere, hub_kinds, hub_reader
+from tlkeras.weights import compared, hub_kinds, hub_reader, writing
 
 # What keras-hub 0.32 converts, by the model_type of config.json.
 TYPES = (
@@ -47,7 +47,7 @@ def convert(found: Found, out: Path, kind: str, allow=(), say=None) -> dict:
     if say and coverage.whole:
         say(f"{found.path} -> {coverage.target}\n{coverage.text()}\n{compared.said(str(found.config['model_type']))}")
     coverage.demand()
-    elsewhere.written(model, out, kind, None)
+    writing.written(model, out, kind, None)
     if kind == "preset" and corrections:
         _note(out, corrections)
     made = str(found.config["model_type"])

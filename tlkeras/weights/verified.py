@@ -4,7 +4,6 @@ Needs PyTorch with torchvision or timm, or transformers; where they are not inst
 said: coverage, and the statistics of the tensors. Nothing of PyTorch reads the file: the tensors come from the reader here.
 """
 
-import contextlib
 import importlib
 import importlib.util
 
@@ -12,7 +11,7 @@ from tlkeras.backbones import Backbone, torch_builds
 from tlkeras.errors import ModelError
 from tlkeras.foreign import mapping, name_files, name_maps, sources
 from tlkeras.foreign.sources import Found
-from tlkeras.weights import elsewhere
+from tlkeras.weights import beside_transformers, elsewhere
 
 EXACT = 1e-4
 BATCH = 2
@@ -120,7 +119,7 @@ def _unable(found: Found, record: Backbone, names) -> str | None:
 def torch_model(spec: str, classes: int, side: int):
     """The PyTorch model 'torchvision:NAME' or 'timm:NAME' with random weights, for inference; None where it is not installed."""
     library, _, name = spec.partition(":")
-    if not _imports(library):
+    if not beside_transformers.importable(library):
         return None
     options: dict = {"num_classes": classes}
     if library == "timm":
@@ -135,26 +134,6 @@ def torch_model(spec: str, classes: int, side: int):
     if name.startswith("vit_"):
         options["image_size"] = side
     return getattr(torchvision.models, name)(weights=None, **options).eval()
-
-
-def _imports(library: str) -> bool:
-    """Whether torchvision or timm is there and can be imported, also a torchvision that was built for another torch."""
-    import torch
-
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        pass
-    except RuntimeError:  # Its C++ operators are missing; no classifier needs them, only their names.
-        for name in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):
-                torch.library.define(
-                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                )
-    try:
-        return importlib.import_module(library) is not None
-    except (ImportError, RuntimeError):
-        return False
 
 
 def _oracle(found: Found, record: Backbone, side: int):
@@ -228,7 +207,7 @@ def _row(ours, theirs) -> dict:
 
 def _hugging_face(found: Found, say) -> dict:
     """The states of a Hugging Face model, of ids, pixels or sounds at random."""
-    from tlkeras.weights import beside_transformers, hugging_face
+    from tlkeras.weights import hugging_face
 
     model, coverage, _ = hugging_face.converted(found)
     if say:

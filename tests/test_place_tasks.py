@@ -11,7 +11,7 @@ import tlkeras
 from tlkeras import answers, artefacts, configure, data, evaluation, mask_metrics, network, tasks
 from tlkeras.artefacts import saved_model
 from tlkeras.data import mask_files
-from tlkeras.errors import ConfigError, DataError, UsageError
+from tlkeras.errors import ConfigError, DataError, ModelError, UsageError
 from tlkeras.progress import Progress
 from tlkeras.run import read_json
 
@@ -255,6 +255,13 @@ def test_augmentation_that_leaves_the_boxes_behind_is_refused_with_its_place(tmp
     config = write(tmp_path / "d.yaml", scenes, pyramid, "image-classification", augment={"mosaic": 0.5})
     with pytest.raises(ConfigError, match=r"augment\.mosaic is for boxes and masks"):
         configure.load(config)
+
+
+def test_a_detector_on_too_few_feature_maps_is_refused_with_those_that_there_are():
+    from tlkeras.tasks import object_detection
+
+    with pytest.raises(ModelError, match="none of 16, 32, but of 4, 8. Take backbone.until away"):
+        object_detection.maps({4: None, 8: None}, (64, 64), {"classes": ["disc"]}, object_detection.Options())
 
 
 def test_a_network_without_feature_maps_is_refused(tmp_path, scenes, pyramid):

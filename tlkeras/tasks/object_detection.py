@@ -10,12 +10,13 @@ from tlkeras import box_metrics, detectors
 from tlkeras.config import Section
 from tlkeras.data import images
 from tlkeras.detectors import decode_client
-from tlkeras.errors import DataError, nearest
+from tlkeras.errors import DataError, ModelError, nearest
 
 OUTPUT = "detections"
 ANNOTATIONS = "boxes"
 NEW = ("neck", "head")
 RECIPE = "places"
+STRIDES = (8, 16, 32)  # of the feature maps that every detector reads
 
 
 class Options(Section):
@@ -89,7 +90,11 @@ def learnt(rows, train, answer, options: Options):
 
 
 def maps(levels, size, answer, options: Options):
-    chosen = [levels[stride] for stride in (8, 16, 32)]
+    if missing := [s for s in STRIDES if s not in levels]:
+        raise ModelError(
+            f"A detector reads feature maps of strides 8, 16 and 32; this backbone has none of {', '.join(map(str, missing))}, but of {', '.join(map(str, levels)) or 'no'}. Take backbone.until away, or another backbone, as efficientnet_lite0."
+        )
+    chosen = [levels[stride] for stride in STRIDES]
     return detectors.raw(options.detector, chosen, size, len(answer["classes"]), options.scale)
 
 

@@ -102,6 +102,7 @@ def test_tflite_takes_uint8_pixels_and_carries_labels_and_contract(run, form):
         "dtype": "uint8",
         "channels": "RGB",
         "crop": None,
+        "pad": None,
         "interpolation": "bilinear",
     }
     interpreter = Interpreter(model_path=str(file))

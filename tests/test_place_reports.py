@@ -38,7 +38,7 @@ def facts(folder, task, table, answer, score, pictures) -> Facts:
     return Facts(
         run=Run(folder),
         config=config.Config.model_validate(cfg),
-        manifest={"device": "cpu"},
+        manifest={"device": "cpu", "task": {"name": task}},
         plan={},
         audit=[],
         found={},

@@ -140,8 +140,10 @@ def _openvino(concrete, given):
         read = core.read_model(path)
     # Inputs and outputs are named, since what the graph holds besides counts as one too.
     named = {p.get_friendly_name(): p for p in read.get_parameters()}
-    inputs = [named[x.op.name if x.op.name in named else x.name] for x in concrete.inputs]
+    inputs = [named.get(x.op.name) or named.get(x.name) for x in concrete.inputs]
     for place, value in zip(inputs[len(samples) :], given, strict=True):
+        if place is None:  # Nothing that is asked for depends on it.
+            continue
         constant = opset13.constant(value, shared_memory=True)
         for user in place.output(0).get_target_inputs():
             user.replace_source_output(constant.output(0))

@@ -117,7 +117,10 @@ def test_the_loss_is_finite_and_0_where_both_agree_however_sure_they_are(kind):
     assert np.isfinite(float(distillation.apart(told, -z, kind, 1.0)[0]))
 
 
-def test_a_student_comes_near_its_teacher_and_the_second_one_finds_the_answers_stored(taught, capsys):
+def test_a_student_comes_near_its_teacher_and_the_second_one_finds_the_answers_stored(
+    taught, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path))  # where no other test has left answers
     first = taught("first", {"weight": 1.0}, epochs=20)
     said = capsys.readouterr().err
     assert "its answers to 27 samples, 27 of them computed now" in said

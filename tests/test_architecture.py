@@ -33,7 +33,7 @@ FLOORS = [
         "data",
         "checkpoints",
     },
-    {"hearing", "letterbox"},
+    {"hearing", "letterbox", "recorded"},
     {"configure", "network", "candidates"},
     {"plans", "health"},
     {"prefix"},

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlkeras import backbones, blocks, detectors, hearing, letterbox, lora, tasks, weights
+from tlkeras import backbones, blocks, detectors, hearing, letterbox, lora, recorded, tasks, weights
 from tlkeras.backbones import (
     Backbone,
     Pixels,
@@ -222,8 +222,8 @@ def rebuild(config, answer: dict, backbone: dict, weight_file=None, precision: s
     """
     from tlkeras.foreign import files
 
-    record = _recorded(backbone)
-    takes = _contract(backbone)
+    record = recorded.entry(backbone)
+    takes = recorded.contract(backbone)
     tokenizer = keras_hub_tokens.of_run(folder) if record.kind == "text" or hearing.writes(config, record) else None
     with dtype_policy(precision):
         if backbone["hub"] is None:
@@ -319,41 +319,11 @@ def _of_run(folder: Path) -> Backbone:
         answer, file = read_json(run.manifest)["answer"], run.model if weights else None
         return rebuild(plain(cfg), answer, about, file, folder=run.tokenizer).base
 
-    record = _recorded(about)
-    takes = _contract(about)
+    record = recorded.entry(about)
+    takes = recorded.contract(about)
     pixels = takes if isinstance(takes, Pixels) else getattr(takes, "pixels", None)
     sources = {"run": Source(f"run:{folder}", about["licence"])}
     return replace(record, build=trained, pixels=pixels, sources=sources)
-
-
-def _contract(about: dict):
-    """The input contract that backbone.json holds."""
-    given = {k: _tuple(v) for k, v in about["input"].items()}
-    if about.get("reads", about["kind"]) == "audio":
-        return hearing.recorded(given)
-    return (Tokens if about["kind"] == "text" else Pixels)(**given)
-
-
-def _tuple(value):
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _recorded(backbone: dict) -> Backbone:
-    """The entry of a run's backbone.json; a preset directory that the run came from need not be there any more."""
-    if backbone["catalogued"]:
-        return backbones.get(backbone["name"])
-    if backbone.get("sizes"):
-        return hearing.rebuilt(backbone)
-    known = keras_hub.family(backbone["family"])
-    source = {backbone["weights"]: Source("", backbone["licence"])} if backbone["weights"] else {}
-    rest: Any = {"sources": source, "opened": known.opened, "kind": known.kind}
-    return Backbone(backbone["name"], known.name, _no_build, known.blocks, None, backbone["pool"], **rest)
-
-
-def _no_build(size, weights):
-    raise ModelError(
-        "The backbone of this run was built from a preset directory, whose configuration is not in the run. Train again from the directory."
-    )
 
 
 def _pooled(features, pool: str, inputs, contract, frames=None):

@@ -137,11 +137,11 @@ def test_a_box_that_is_mostly_cut_off_is_dropped_and_one_that_is_not_is_clipped(
         [[0, 0, 0.41, 0.5, 7], [-1, -1, -1, -1, -1], [0.6, 0.2, 1.0, 0.5, -2], [0.0, 0, 0.305, 0.1, 1]], "f"
     )
     # The picture moves to the left by 0.3.
-    moved = spatial._moved(boxes, spatial._axes(tf.ones(2), tf.constant([0.3, 0.0])), (100, 100)).numpy()
+    moved = spatial.move_boxes(boxes, spatial.axes_matrix(tf.ones(2), tf.constant([0.3, 0.0])), (100, 100)).numpy()
     np.testing.assert_allclose(moved[0], [0, 0, 0.11, 0.5, 7], atol=1e-6)
     np.testing.assert_allclose(moved[2], [0.3, 0.2, 0.7, 0.5, -2], atol=1e-6)
     assert (moved[[1, 3]] == -1).all()
-    moved = spatial._moved(boxes, spatial._axes(tf.ones(2), tf.constant([0.32, 0.0])), (100, 100)).numpy()
+    moved = spatial.move_boxes(boxes, spatial.axes_matrix(tf.ones(2), tf.constant([0.32, 0.0])), (100, 100)).numpy()
     assert (moved[0] == -1).all()
 
 

@@ -47,7 +47,7 @@ def paste_augmenter(options: Augmentation, kind: str):
                 return image, tf.where(cut, numbers, owners[k])
             rows = _seen(boxes[k], owners[k], cut)
             size = tf.shape(image)[:2]
-            moved = spatial._moved(tf.where(taken[:, None], tf.cast(boxes[n], tf.float32), -1.0), matrix, size)
+            moved = spatial.move_boxes(tf.where(taken[:, None], tf.cast(boxes[n], tf.float32), -1.0), matrix, size)
             return image, tf.concat([rows, moved], 0)
 
         def alone(k):
@@ -93,14 +93,11 @@ def _cut(owners, draws, options: Augmentation, boxes):
     mirrored = tf.stack([mirrored, 0.0])
     # From x in the result to low + (x - place) / scale, mirrored to high - (x - place) / scale.
     sign = 1 - 2 * mirrored
-    matrix = spatial._axes(sign / scale, tf.where(mirrored > 0, high, low) - sign * place / scale)
-    return (
-        cut,
-        matrix,
-        None
-        if boxes is None
-        else tf.pad(taken[1:255], [[0, tf.maximum(tf.shape(boxes)[0] - 254, 0)]])[: tf.shape(boxes)[0]],
-    )
+    matrix = spatial.axes_matrix(sign / scale, tf.where(mirrored > 0, high, low) - sign * place / scale)
+    if boxes is None:
+        return cut, matrix, None
+    rows = tf.shape(boxes)[0]
+    return cut, matrix, tf.pad(taken[1:255], [[0, tf.maximum(rows - 254, 0)]])[:rows]
 
 
 def _around(where):
@@ -122,10 +119,10 @@ def _put(image, cut, owners, matrix):
     import tensorflow as tf
 
     size = tf.shape(image)[:2]
-    numbers = spatial._to_pixels(matrix, tf.cast(size, tf.float32), tf.unstack(size))[None]
-    moved = spatial._sampled(tf.cast(image, tf.float32)[None], numbers, tf.unstack(size), "BILINEAR", 0.0)[0]
+    numbers = spatial.to_pixels(matrix, tf.cast(size, tf.float32), tf.unstack(size))[None]
+    moved = spatial.sample(tf.cast(image, tf.float32)[None], numbers, tf.unstack(size), "BILINEAR", 0.0)[0]
     whole = tf.stack([tf.cast(cut, tf.float32), tf.cast(owners, tf.float32)], -1)
-    flat = spatial._sampled(whole[None], numbers, tf.unstack(size), "NEAREST", 0.0)[0]
+    flat = spatial.sample(whole[None], numbers, tf.unstack(size), "NEAREST", 0.0)[0]
     return moved, flat[..., 0] > 0, tf.cast(flat[..., 1], tf.uint8)
 
 

@@ -51,13 +51,13 @@ def spatial_augmenter(options: Augmentation, size: tuple[int, int], kind: str):
         image = keras.ops.cast(image, "float32")
         sides = tf.cast(tf.shape(image)[:2], tf.float32)
         matrix = _drawn(options, sides, seed)
-        image = _sampled(image[None], _to_pixels(matrix, sides, size)[None], size, "BILINEAR", FILL)[0]
+        image = sample(image[None], to_pixels(matrix, sides, size)[None], size, "BILINEAR", FILL)[0]
         if kind == "masks":
             target = tf.cast(target, tf.float32)[None, ..., None]
-            target = _sampled(target, _to_pixels(matrix, sides, size)[None], size, "NEAREST", float(VOID))
+            target = sample(target, to_pixels(matrix, sides, size)[None], size, "NEAREST", float(VOID))
             target = tf.cast(target[0, ..., 0], tf.uint8)
         else:
-            target = _moved(target, matrix, size, turned=options.rotate > 0)
+            target = move_boxes(target, matrix, size, turned=options.rotate > 0)
         return colours(image, seed), target
 
     return augment
@@ -142,9 +142,9 @@ def _joined_boxes(boxes, members, chosen, centre, sides):
     for n, (right, lower) in enumerate(QUADRANTS):
         corner = tf.constant([right, lower], tf.float32)
         scale = tf.reduce_max(tf.abs(corner - centre), 1, keepdims=True)
-        matrix = _axes(1 / scale * tf.ones([1, 2]), (1 - corner) - centre / scale)
+        matrix = axes_matrix(1 / scale * tf.ones([1, 2]), (1 - corner) - centre / scale)
         frame = tf.concat([corner * centre, tf.where(corner > 0, 1.0, centre)], 1)
-        moved = _moved(tf.gather(boxes, members[:, n]), matrix, size[::-1], frame)
+        moved = move_boxes(tf.gather(boxes, members[:, n]), matrix, size[::-1], frame)
         rows.append(tf.where(chosen[:, None, None], moved, tf.cast(boxes, tf.float32) if n == 0 else -1.0))
     joined = tf.concat(rows, 1)
     first = tf.argsort(tf.cast(joined[..., 4] == -1, tf.int32), axis=1, stable=True)
@@ -163,11 +163,11 @@ def _drawn(options: Augmentation, sides, seed):
             for name, draw in zip(("horizontal", "vertical"), draws[:2], strict=True)
         ]
         mirrored = tf.stack(mirrored)
-        matrix = _axes(1 - 2 * mirrored, mirrored)
+        matrix = axes_matrix(1 - 2 * mirrored, mirrored)
     if options.crop < 1:
         # As often larger as smaller by the same factor.
         part = tf.exp((2 * draws[2] - 1) * -tf.math.log(options.crop))
-        matrix = _axes(tf.stack([part, part]), tf.stack(draws[3:5]) * (1 - part)) @ matrix
+        matrix = axes_matrix(tf.stack([part, part]), tf.stack(draws[3:5]) * (1 - part)) @ matrix
     if options.rotate:
         angle = (2 * draws[5] - 1) * (options.rotate * 3.141592653589793 / 180)
         cosine, sine, ratio = tf.cos(angle), tf.sin(angle), sides[0] / sides[1]
@@ -176,7 +176,7 @@ def _drawn(options: Augmentation, sides, seed):
     return matrix
 
 
-def _axes(scale, shift):
+def axes_matrix(scale, shift):
     """(..., 3, 3) of a scale and a shift along x and y, (..., 2) each."""
     import tensorflow as tf
 
@@ -190,7 +190,7 @@ def _affine(linear, shift):
     return tf.concat([top, tf.broadcast_to(tf.constant([0.0, 0.0, 1.0]), tf.shape(top[..., :1, :]))], -2)
 
 
-def _to_pixels(matrix, sides, size):
+def to_pixels(matrix, sides, size):
     """A map (..., 3, 3) between parts of sides as the eight numbers (..., 8) by which TensorFlow samples: from the
     column and row of a pixel of the result to those in the picture, which lie half a pixel off its places."""
     import tensorflow as tf
@@ -204,7 +204,7 @@ def _to_pixels(matrix, sides, size):
     return tf.concat([flat, tf.zeros_like(flat[..., :2])], -1)
 
 
-def _sampled(images, transforms, size, interpolation: str, fill: float):
+def sample(images, transforms, size, interpolation: str, fill: float):
     import tensorflow as tf
 
     with tf.device("CPU:0"):
@@ -218,7 +218,7 @@ def _sampled(images, transforms, size, interpolation: str, fill: float):
         )
 
 
-def _moved(boxes, matrix, size, frame=(0.0, 0.0, 1.0, 1.0), turned: bool = False):
+def move_boxes(boxes, matrix, size, frame=(0.0, 0.0, 1.0, 1.0), turned: bool = False):
     """Boxes (..., M, 5) carried from the picture into the result, cut off at a frame (..., 4) of it; -1 where too little
     is left. `matrix` (..., 3, 3) maps the result to the picture; `turned` says that it does not keep upright what is."""
     import tensorflow as tf

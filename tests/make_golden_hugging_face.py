@@ -20,11 +20,11 @@ KEPT = ("gemma2 of its own", "gpt_oss with its layers the other way", "qwen3_moe
 
 def write(folder: Path, config: dict, shapes: dict) -> Path:
     """The directory of a model with weights made from their names."""
-    from tlkeras.foreign import transformers
+    from tlkeras.foreign import files
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    transformers.write_safetensors(folder / "model.safetensors", state(shapes))
+    files.write_safetensors(folder / "model.safetensors", state(shapes))
     return folder
 
 

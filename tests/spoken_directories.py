@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras.foreign import transformers
+from tlkeras.foreign import files
 
 _SPECIAL = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
 
@@ -85,7 +85,7 @@ def write(kind: str, folder: Path, tokenizer: dict, config: dict, weight) -> Pat
         name, axes = names[variable.path]
         shape = np.array(variable.shape)[list(axes)] if axes else variable.shape
         tensors[f"model.{name}"] = np.asarray(weight(f"model.{name}", tuple(int(n) for n in shape)), "float32")
-    transformers.write_safetensors(folder / "model.safetensors", tensors)
+    files.write_safetensors(folder / "model.safetensors", tensors)
     return folder
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from tlkeras.backbones import torch_builds
 from tlkeras.errors import ModelError, UsageError
-from tlkeras.foreign import mapping, name_files, name_maps, sources, transformers
+from tlkeras.foreign import files, mapping, name_files, name_maps, sources
 from tlkeras.weights import elsewhere, hugging_face, verified
 
 EXACT = 1e-4
@@ -75,7 +75,7 @@ MOBILE = "mobilenet_v3_small_torchvision torchvision:mobilenet_v3_small"
 def mobile(tmp_path_factory):
     """A .safetensors file of MobileNetV3-Small as torchvision writes it."""
     path = tmp_path_factory.mktemp("mobile") / "small.safetensors"
-    transformers.write_safetensors(path, make_golden_torch.state(shapes_of(MOBILE)))
+    files.write_safetensors(path, make_golden_torch.state(shapes_of(MOBILE)))
     return path
 
 
@@ -106,7 +106,7 @@ def test_both_lists_come_and_nothing_is_written_when_something_is_left_over(mobi
     tensors["features.1.block.0.0.weight"] = np.zeros((3, 1, 3, 3), "float32")
     tensors["extra.weight"] = np.zeros(3, "float32")
     path, out = tmp_path / "broken.safetensors", tmp_path / "out.weights.h5"
-    transformers.write_safetensors(path, tensors)
+    files.write_safetensors(path, tensors)
     with pytest.raises(ModelError) as refused:
         elsewhere.convert(path, "mobilenet_v3_small_torchvision", out, size=64)
     text = str(refused.value)
@@ -121,7 +121,7 @@ def test_both_lists_come_and_nothing_is_written_when_something_is_left_over(mobi
 def test_what_may_stay_random_is_named(mobile, tmp_path):
     tensors = {n: t for n, t in sources.read(mobile).tensors.items() if not n.startswith("features.12.")}
     path, out = tmp_path / "short.safetensors", tmp_path / "out.weights.h5"
-    transformers.write_safetensors(path, tensors)
+    files.write_safetensors(path, tensors)
     found = elsewhere.convert(path, "mobilenet_v3_small_torchvision", out, size=64, allow=("conv_1*",))
     assert len(found["left_at_random"]) == 5 and not found["missing"] and out.is_file()
 
@@ -215,7 +215,7 @@ def mistral(tmp_path_factory):
     }
     shapes |= {f"{layer}.mlp.{name}_proj.weight": [24, 16] for name in ("gate", "up")}
     shapes |= {f"{layer}.mlp.down_proj.weight": [16, 24]}
-    transformers.write_safetensors(folder / "model.safetensors", make_golden_torch.state(shapes))
+    files.write_safetensors(folder / "model.safetensors", make_golden_torch.state(shapes))
     config = {
         "model_type": "mistral",
         "vocab_size": 32,
@@ -244,7 +244,7 @@ def test_what_keras_hubs_converter_leaves_is_named(mistral, tmp_path):
     folder.mkdir()
     (folder / "config.json").write_bytes((mistral / "config.json").read_bytes())
     tensors = dict(sources.read(mistral).tensors) | {"model.layers.1.input_layernorm.weight": np.ones(16, "float32")}
-    transformers.write_safetensors(folder / "model.safetensors", tensors)
+    files.write_safetensors(folder / "model.safetensors", tensors)
     with pytest.raises(ModelError, match=r"(?s)1 NOT USED:\s+model.layers.1.input_layernorm.weight"):
         elsewhere.convert(folder, None, tmp_path / "preset")
     assert not (tmp_path / "preset").exists()

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 import tlkeras
 from tlkeras.cli import main
 from tlkeras.errors import ModelError
-from tlkeras.foreign import sources, transformers
+from tlkeras.foreign import files, sources, transformers
 from tlkeras.weights import compared, elsewhere, hugging_face
 
 EXACT = 1e-5
@@ -168,7 +168,7 @@ def test_a_directory_of_speech_is_converted_with_its_head_left_out_by_name(name,
     folder.mkdir()
     test_sound_networks.directory(name, folder)
     tensors = transformers.read_tensors(folder) | {"lm_head.weight": np.ones((12, 32), "float32")}
-    transformers.write_safetensors(folder / "model.safetensors", {n: np.array(t) for n, t in tensors.items()})
+    files.write_safetensors(folder / "model.safetensors", {n: np.array(t) for n, t in tensors.items()})
     code, said = run("weights", "convert", folder, "--out", tmp_path / "out.weights.h5")
     assert code == 0, said
     assert (
@@ -200,7 +200,7 @@ def test_the_command_converts_by_a_map_of_names(tmp_path):
     names = {v.path: "net/" + v.path for v in model.weights}
     names |= {p: f"stats/{p.rpartition('_')[2]}/of/{p.rpartition('/')[0]}" for p in names if "/moving_" in p}
     tensors = {names[v.path]: np.asarray(v) for v in model.weights} | {"head.weight": np.ones((2, 4), "float32")}
-    transformers.write_safetensors(tmp_path / "own.safetensors", tensors)
+    files.write_safetensors(tmp_path / "own.safetensors", tensors)
     (tmp_path / "names.yaml").write_text(MAP)
     words = ("weights", "convert", tmp_path / "own.safetensors", "--to", "mobilenet_v3_small", "--size", 32)
     words += ("--map", tmp_path / "names.yaml", "--out")

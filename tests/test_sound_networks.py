@@ -45,7 +45,7 @@ def directory(name: str, folder):
     """A Hugging Face directory of a golden network, its weights made by NumPy."""
     shapes = json.loads(str(golden()[f"{name}/shapes"]))
     (folder / "config.json").write_text(str(golden()[f"{name}/config"]))
-    transformers.write_safetensors(
+    files.write_safetensors(
         folder / "model.safetensors", {n: make_golden_sound.weight(n, tuple(s)) for n, s in shapes.items()}
     )
     return folder

@@ -109,7 +109,7 @@ def directory(tmp_path):
         folder.mkdir(exist_ok=True)
         config, found = case(name)
         (folder / "config.json").write_text(json.dumps(config | changed))
-        transformers.write_safetensors(folder / "model.safetensors", tensors(found))
+        files.write_safetensors(folder / "model.safetensors", tensors(found))
         write_tokenizer(folder, config["model_type"])
         return folder
 
@@ -212,7 +212,7 @@ def test_shards_are_read_as_one_file(directory, load):
     tensors = files.read_safetensors(folder / "model.safetensors")
     shards = {f"model-0000{i + 1}-of-00002.safetensors": list(tensors)[i::2] for i in range(2)}
     for shard, names in shards.items():
-        transformers.write_safetensors(folder / shard, {name: tensors[name] for name in names})
+        files.write_safetensors(folder / shard, {name: tensors[name] for name in names})
     index = {"weight_map": {name: shard for shard, names in shards.items() for name in names}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").unlink()
@@ -469,7 +469,7 @@ def test_corrections_are_known_or_refused(config):
 def test_what_is_written_is_read_by_the_package_too(tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     tensors = {"a": np.arange(6, dtype="float32").reshape(2, 3).T, "b": np.ones((), "float16"), "c": np.zeros((0, 3))}
-    transformers.write_safetensors(tmp_path / "a.safetensors", tensors | {"d": np.arange(3)})
+    files.write_safetensors(tmp_path / "a.safetensors", tensors | {"d": np.arange(3)})
     for found in (
         safetensors.load_file(tmp_path / "a.safetensors"),
         files.read_safetensors(tmp_path / "a.safetensors"),

@@ -31,7 +31,7 @@ from tlkeras.data import grown, known, masks, sounds, texts
 from tlkeras.errors import UsageError
 from tlkeras.evaluation import Trained
 from tlkeras.fitting import Fitting
-from tlkeras.foreign import transformers as files
+from tlkeras.foreign import files
 from tlkeras.progress import Progress
 from tlkeras.run import Run, create, free_folder, open_run, read_json, replacing, sha256, write_json, write_text
 

@@ -7,6 +7,7 @@ the file's own size, so that a small file cannot ask for much memory.
 
 import hashlib
 import io
+import itertools
 import json
 import math
 import zipfile
@@ -25,6 +26,7 @@ _SAFETENSORS = {
 _DEFLATE_SHUFFLE_CHECKSUM = (1, 2, 3)
 _DTYPES = ("DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy")
 _PARTS = ("Backbone", "Encoder", "Decoder", "Tokenizer")
+KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def verify(path: Path, sha256: str):
@@ -252,3 +254,21 @@ def check_classes(config, path: Path, more: tuple[str, ...] = ()):
                 )
         for value in config.values():
             check_classes(value, path, more)
+
+
+def write_safetensors(path: Path, tensors: dict) -> None:
+    """Writes {name: array} as a .safetensors file; what is no float becomes float32."""
+    import numpy as np
+
+    tensors = {name: t if t.dtype.name in KINDS else t.astype("float32") for name, t in tensors.items()}
+    ends = itertools.accumulate((t.nbytes for t in tensors.values()), initial=0)
+    header = {
+        name: {"dtype": KINDS[t.dtype.name], "shape": t.shape, "data_offsets": span}
+        for (name, t), span in zip(tensors.items(), itertools.pairwise(ends), strict=True)
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor).tobytes())

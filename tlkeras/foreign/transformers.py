@@ -21,7 +21,6 @@ from tlkeras.foreign.transformers_models import TEXT, Text
 
 MAX_LAYERS = 1000
 READERS = {"model.safetensors": files.read_safetensors, "pytorch_model.bin": torch_file.read}
-KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 # What transformers calls an activation, and what `correct` calls it.
 ACTIVATIONS = {
@@ -57,7 +56,7 @@ def prepared(folder: Path, into: Path) -> None:
         text.adapt(config, tensors)
     for name, data in (contents | {"config.json": json.dumps(config).encode()}).items():
         (into / name).write_bytes(data)
-    write_safetensors(into / "model.safetensors", tensors)
+    files.write_safetensors(into / "model.safetensors", tensors)
     text.rewrite(config, into)
 
 
@@ -112,24 +111,6 @@ def tokenizer_options(folder: Path) -> dict:
 def words(folder: Path) -> dict | None:
     """How the tokenizer of the model in `folder` cuts words, for `backbones.words.correct`; None: as KerasHub does."""
     return vocabularies.words(_text(files.read_config(folder / "config.json")).vocabulary, folder)
-
-
-def write_safetensors(path: Path, tensors: dict) -> None:
-    """Writes {name: array} as a .safetensors file; what is no float becomes float32."""
-    import numpy as np
-
-    tensors = {name: t if t.dtype.name in KINDS else t.astype("float32") for name, t in tensors.items()}
-    ends = itertools.accumulate((t.nbytes for t in tensors.values()), initial=0)
-    header = {
-        name: {"dtype": KINDS[t.dtype.name], "shape": t.shape, "data_offsets": span}
-        for (name, t), span in zip(tensors.items(), itertools.pairwise(ends), strict=True)
-    }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            file.write(np.ascontiguousarray(tensor).tobytes())
 
 
 def _text(config: dict) -> Text:
